@@ -1,0 +1,170 @@
+"""The one place that starts processes: timeout, process group, captured log, kind of end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+#: How long a process group gets between SIGTERM and SIGKILL, in seconds.
+GRACE = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a child ended. ``returncode`` is negative for a signal, as in `subprocess`."""
+
+    returncode: int
+    seconds: float
+    output: str
+    timed_out: bool = False
+    cancelled: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """True where the child ended by itself with status 0."""
+        return self.returncode == 0 and not self.timed_out and not self.cancelled
+
+    @property
+    def signal_name(self) -> str | None:
+        """The name of the signal that ended the child, or None."""
+        if self.returncode >= 0:
+            return None
+        try:
+            return signal.Signals(-self.returncode).name
+        except ValueError:
+            return f"signal {-self.returncode}"
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+    log: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    cancel: threading.Event | None = None,
+    keep: int = 1_000_000,
+) -> Finished:
+    """Run `argv` in its own process group and wait for it.
+
+    stdout and stderr are read as one stream: appended to `log`, handed to `on_line` line by
+    line, and the last `keep` characters returned. When `timeout` seconds have passed, or
+    `cancel` is set, the whole group gets SIGTERM and after `GRACE` seconds SIGKILL.
+
+    Raises OSError where the program cannot be started or the log cannot be written.
+    """
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        sink: IO[str] | None = None
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            sink = stack.enter_context(log.open("a", encoding="utf-8", errors="replace"))
+        child = stack.enter_context(
+            subprocess.Popen(
+                [os.fspath(part) for part in argv],
+                env=None if env is None else dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            )
+        )
+        lines: list[str] = []
+        reader = threading.Thread(target=_drain, args=(child, sink, on_line, lines, keep))
+        reader.start()
+        try:
+            timed_out, cancelled = _wait(child, started, timeout, cancel)
+        finally:
+            # Grandchildren that kept the pipe open would block the reader for ever.
+            _end_group(child)
+            reader.join()
+    return Finished(
+        returncode=child.returncode,
+        seconds=time.monotonic() - started,
+        output="".join(lines)[-keep:],
+        timed_out=timed_out,
+        cancelled=cancelled,
+    )
+
+
+def _drain(
+    child: subprocess.Popen[str],
+    sink: IO[str] | None,
+    on_line: Callable[[str], None] | None,
+    lines: list[str],
+    keep: int,
+) -> None:
+    assert child.stdout is not None  # noqa: S101 - for the type checker; Popen got PIPE
+    size = 0
+    for line in child.stdout:
+        lines.append(line)
+        size += len(line)
+        while size > 2 * keep and len(lines) > 1:
+            size -= len(lines.pop(0))
+        if sink is not None:
+            # A full disk must not stop the reading: the child would block on its pipe.
+            with contextlib.suppress(OSError):
+                sink.write(line)
+                sink.flush()
+        if on_line is not None:
+            on_line(line.rstrip("\n"))
+
+
+def _wait(
+    child: subprocess.Popen[str],
+    started: float,
+    timeout: float | None,
+    cancel: threading.Event | None,
+) -> tuple[bool, bool]:
+    """Wait for the end, the timeout or the cancel; return (timed out, cancelled)."""
+    pause = 0.005
+    while True:
+        try:
+            child.wait(pause)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            return False, False
+        pause = min(pause * 2, 0.1)
+        if timeout is not None and time.monotonic() - started > timeout:
+            _terminate(child)
+            return True, False
+        if cancel is not None and cancel.is_set():
+            _terminate(child)
+            return False, True
+
+
+def _terminate(child: subprocess.Popen[str]) -> None:
+    """End the child and all its descendants, those that left its process group included."""
+    try:
+        tree = psutil.Process(child.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        tree = []
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE)
+    for orphan in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            orphan.kill()
+
+
+def _end_group(child: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

@@ -1,0 +1,102 @@
+"""What the noxfile calls; every `nox` call pays for it: standard library, packaging, nox only."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import nox
+
+from pinproof import cell as cells_module
+from pinproof import matrixfile
+from pinproof.cell import Cell
+from pinproof.errors import PinproofError
+
+#: What Ctrl-C gives the run to end its children and to print what is known, in seconds.
+LAST_WORDS = 30.0
+
+
+def cells(path: Path) -> Iterator[Cell]:
+    """Yield every cell of the matrix file that can be tried, each id once.
+
+    A broken file is told on stderr and yields nothing: the other sessions must still work.
+    """
+    seen: set[str] = set()
+    try:
+        file = matrixfile.load(path)
+        for matrix in file.matrices:
+            for cell in cells_module.expand(matrix):
+                if cell.exclusion is None and cell.id not in seen:
+                    seen.add(cell.id)
+                    yield cell
+    except PinproofError as error:
+        print(f"pinproof: no cells: {error}", file=sys.stderr)
+
+
+def install_host(session: nox.Session, root: Path) -> None:
+    """Install what the host needs, unless that very list is installed already.
+
+    With ``--offline`` and ``--wheelhouse DIR`` among the arguments only DIR is read.
+    """
+    project = tomllib.loads(root.joinpath("pyproject.toml").read_text(encoding="utf-8"))
+    _install_once(session, project["project"]["dependencies"])
+
+
+def install_group(session: nox.Session, root: Path, *groups: str) -> None:
+    """Install the host's needs and dependency groups, and make `src` importable."""
+    project = tomllib.loads(root.joinpath("pyproject.toml").read_text(encoding="utf-8"))
+    wanted = list(project["project"]["dependencies"])
+    for group in groups:
+        wanted += project["dependency-groups"][group]
+    _install_once(session, wanted)
+    session.env["PYTHONPATH"] = str(root / "src")
+
+
+def _install_once(session: nox.Session, requirements: list[str]) -> None:
+    stamp = Path(session.virtualenv.location) / "pinproof-installed"
+    digest = hashlib.sha256("\n".join(sorted(requirements)).encode()).hexdigest()
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest:
+        return
+    wheelhouse = _option(session.posargs, "--wheelhouse")
+    source = ("--no-index", "--find-links", wheelhouse) if wheelhouse else ()
+    session.install(*source, *requirements)
+    stamp.write_text(digest, encoding="utf-8")
+
+
+def _option(words: list[str], name: str) -> str | None:
+    for index, word in enumerate(words):
+        if word == name and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def pinproof(session: nox.Session, root: Path, *words: str) -> None:
+    """Run the `pinproof` command in the host environment, with its exit code as nox's own."""
+    python = Path(session.cache_dir).parent / "host" / "bin" / "python"
+    try:
+        session.run(
+            str(python),
+            "-m",
+            "pinproof",
+            *words,
+            env={"PYTHONPATH": str(root / "src"), "PINPROOF_ROOT": str(root)},
+            external=True,
+            log=False,
+            interrupt_timeout=LAST_WORDS,
+            terminate_timeout=LAST_WORDS,
+        )
+    except nox.command.CommandFailed as failure:
+        _leave(session, failure.return_code or 1)
+
+
+def _leave(session: nox.Session, code: int) -> NoReturn:
+    """End with `code`. Nox knows only 0 and 1, so any other code ends it here and now."""
+    if code == 1:
+        session.error("pinproof ended with exit code 1: not every required cell is SAFE")
+    raise SystemExit(code)
