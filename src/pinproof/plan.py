@@ -70,7 +70,8 @@ class Work:
 
     cell: str
     target: str
-    stages: tuple[tuple[Stage, str, Mapping[str, Any], float], ...]  # stage, owner, inputs, s
+    #: (stage, owner, inputs, timeout); inputs are None where they are not known yet.
+    stages: tuple[tuple[Stage, str, Mapping[str, Any] | None, float], ...]
     environment_ready: str = ""  # the digest of the install whose environment is on disk
 
 
@@ -90,11 +91,19 @@ class Plan:
         return tuple(step for step in self.steps if cell in step.cells)
 
 
-def make(works: Iterable[Work], memory: Memory, *, machine: str, fresh: bool = False) -> Plan:
+def make(
+    works: Iterable[Work],
+    memory: Memory,
+    *,
+    machine: str,
+    fresh: bool = False,
+    done: Mapping[str, Outcome] | None = None,
+) -> Plan:
     """Lay the steps of all cells out as one graph, in which steps with equal owner are one.
 
     A step is CACHED where `memory` holds final evidence of exactly its inputs (and `fresh` does
-    not forbid it), UNAVAILABLE where it measures a target that `machine` is not.
+    not forbid it), UNAVAILABLE where it measures a target that `machine` is not. `done` are the
+    outcomes of the steps that this very run has executed already, by id.
     """
     steps: dict[str, Step] = {}
     for work in works:
@@ -105,6 +114,9 @@ def make(works: Iterable[Work], memory: Memory, *, machine: str, fresh: bool = F
             known = steps.get(step.id)
             if known is not None:
                 step = replace(known, cells=(*known.cells, work.cell))
+            elif done and step.id in done:
+                ended = done[step.id]
+                step = replace(step, state=State.CACHED, reason="done in this run", ended=ended)
             else:
                 step = _with_state(step, memory, work.target, machine, fresh)
             own.append(step)
@@ -120,7 +132,7 @@ def _step(
     work: Work,
     stage: Stage,
     owner: str,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, Any] | None,
     timeout: float,
     needs: tuple[str, ...],
 ) -> Step:
@@ -129,8 +141,8 @@ def _step(
         stage=stage,
         cells=(work.cell,),
         needs=needs,
-        inputs=inputs,
-        digest=digest_of(inputs),
+        inputs=inputs or {},
+        digest=digest_of(inputs) if inputs is not None else "",
         timeout=timeout,
         exclusive=stage is Stage.THROUGHPUT,
         gpu=stage.needs_target and work.target != "cpu",
@@ -141,6 +153,8 @@ def _with_state(step: Step, memory: Memory, target: str, machine: str, fresh: bo
     if step.stage.needs_target and target not in ("cpu", machine):
         here = "has no GPU" if machine == "cpu" else f"is {machine}"
         return replace(step, state=State.UNAVAILABLE, reason=f"needs {target}; this machine {here}")
+    if not step.digest:
+        return replace(step, state=State.NEW, reason="its lock is not resolved yet")
     if fresh:
         return replace(step, state=State.NEW, reason="asked for with --fresh")
     known = memory.load(step.owner, step.stage, step.digest)

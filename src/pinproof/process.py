@@ -37,12 +37,22 @@ class Finished:
     @property
     def signal_name(self) -> str | None:
         """The name of the signal that ended the child, or None."""
-        if self.returncode >= 0:
-            return None
-        try:
-            return signal.Signals(-self.returncode).name
-        except ValueError:
-            return f"signal {-self.returncode}"
+        return signal_name(self.returncode)
+
+
+def inherited(**more: str) -> dict[str, str]:
+    """Return the environment of this process with `more` in it."""
+    return {**os.environ, **more}
+
+
+def signal_name(returncode: int) -> str | None:
+    """Return the name of the signal in a `subprocess` return code, or None for a status."""
+    if returncode >= 0:
+        return None
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}"
 
 
 def run(

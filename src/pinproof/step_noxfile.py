@@ -27,11 +27,12 @@ STEP = json.loads(Path(os.environ["PINPROOF_STEP"]).read_text(encoding="utf-8"))
 def step(session: nox.Session) -> None:
     """Run the commands of the step, and leave the status of the last one in a file."""
     status = 0
+    env = {**{name: os.environ[name] for name in STEP["secrets"]}, **STEP["env"]}
     try:
         for command in STEP["commands"]:
             session.run(
                 *command,
-                env=STEP["env"],
+                env=env,
                 include_outer_env=False,
                 external=True,
                 interrupt_timeout=5.0,

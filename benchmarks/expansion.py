@@ -1,0 +1,92 @@
+"""How fast a matrix expands under all rules, and how much memory that takes.
+
+    python benchmarks/expansion.py [--json]
+
+Sizes run in ascending order in one process, so `grown_mib` is what a size needs beyond all the
+smaller ones: flat memory is a last row near zero.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from pinproof import rules
+from pinproof.cell import expand
+from pinproof.matrixfile import Matrix
+
+SIZES = (10_000, 100_000, 1_000_000)
+
+
+def matrix_of(size: int) -> Matrix:
+    """Return a matrix of `size` combinations on all six axes, for sizes that are powers of ten."""
+    patches = size // 10_000
+    return Matrix(
+        name="benchmark",
+        target="sm_120",
+        axes={
+            "python": ("3.10", "3.11", "3.12", "3.13", "3.14"),
+            "torch": _versions("2.{}.{}", range(6, 16), range(patches)),
+            "cuda": ("12.6", "12.8", "12.9", "13.0"),
+            "triton": ("bundled", "3.5.1", "3.6.0", "3.7.1", "3.9.0"),
+            "flash-attn": ("none", "2.7.2", "2.8.3", "2.8.3.post2", "git:main"),
+            "vllm": ("none", "0.24.0"),
+        },
+        limit=size,
+    )
+
+
+def _versions(form: str, *ranges: Sequence[int]) -> tuple[str, ...]:
+    first, second = ranges
+    return tuple(form.format(one, other) for one in first for other in second)
+
+
+def measure(size: int) -> dict[str, Any]:
+    """Expand a matrix of `size` combinations once and count what comes out."""
+    matrix = matrix_of(size)
+    before = _peak_mib()
+    started = time.perf_counter()
+    count = kept = 0
+    for cell in expand(matrix):
+        count += 1
+        kept += cell.exclusion is None
+    seconds = time.perf_counter() - started
+    return {
+        "combinations": count,
+        "kept": kept,
+        "seconds": round(seconds, 3),
+        "per_second": round(count / seconds),
+        "grown_mib": round(_peak_mib() - before, 1),
+    }
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Print one row per size, or all of them as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args()
+    known = rules.shipped()  # reading the rules is no part of expansion
+    rows = [measure(size) for size in SIZES]
+    if options.json:
+        print(json.dumps({"rules": len(known.excluding), "rows": rows}, indent=2))
+        return
+    print(f"{len(known.excluding)} rules")
+    print("".join(f"{name:>14}" for name in rows[0]))
+    for row in rows:
+        print("".join(f"{value:>14,}" for value in row.values()))
+
+
+if __name__ == "__main__":
+    main()

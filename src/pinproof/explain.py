@@ -1,0 +1,91 @@
+"""Everything that is known of one cell, for a person who asks why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pinproof import matrixfile, rules, verdict
+from pinproof.cell import Cell
+from pinproof.selection import Selection
+from pinproof.stage import Stage
+from pinproof.store import Store
+
+
+def cell_document(cell: Cell) -> dict[str, Any]:
+    """Return a cell as JSON values."""
+    excluded = cell.exclusion
+    return {
+        "id": cell.id,
+        "matrix": cell.matrix,
+        "target": cell.target,
+        "label": cell.label,
+        "axes": dict(cell.axes),
+        "excluded": None
+        if excluded is None
+        else {"rule": excluded.rule, "reason": excluded.reason, "source": excluded.source},
+    }
+
+
+def document(chosen: Selection, store: Store) -> dict[str, Any]:
+    """Return what is known of the one cell in `chosen`, schema 1, from its newest evidence."""
+    cell, matrix = chosen.cells[0], chosen.matrix
+    settings = matrixfile.settings(matrix, cell)
+    own = (stage for stage in Stage if stage not in (Stage.RESOLVE, Stage.BUILD))
+    found = {stage: known for stage in own if (known := store.latest(cell.id, stage)) is not None}
+    judged = verdict.judge(cell, found, matrix.policy, matrix.checks)
+    return {
+        "schema": 1,
+        **cell_document(cell),
+        "required": cell.id in chosen.required,
+        "back_end": settings.backend,
+        "environment": dict(settings.env),
+        "rule_requirements": list(rules.shipped().requirements(cell)),
+        "uses": list(matrix.policy.uses),
+        "verdict": str(judged.verdict),
+        "reason": judged.reason,
+        "limits": list(judged.limits),
+        "evidence": [
+            {
+                "stage": str(stage),
+                "outcome": str(record.outcome),
+                "reason": record.reason,
+                "digest": record.digest,
+                "started": record.started,
+                "seconds": record.seconds,
+                "machine": dict(record.machine),
+                "log": str(store.root / record.log) if record.log else "",
+            }
+            for stage, record in found.items()
+        ],
+    }
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """Return `document` as a person reads it."""
+    return "\n".join(_lines(found)) + "\n"
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{found['id']}  {found['label']}"
+    yield f"  matrix     {found['matrix']}, target {found['target']}"
+    yield f"  verdict    {found['verdict']}: {found['reason']}"
+    for limit in found["limits"]:
+        yield f"  limit      {limit}"
+    if found["excluded"]:
+        yield f"  source     {found['excluded']['source']}"
+    yield f"  required   {'yes' if found['required'] else 'no'}, for {', '.join(found['uses'])}"
+    yield f"  back end   {found['back_end']}"
+    for name, value in found["environment"].items():
+        yield f"  variable   {name}={value}"
+    for requirement in found["rule_requirements"]:
+        yield f"  rule asks  {requirement}"
+    for record in found["evidence"]:
+        yield (
+            f"  {record['stage']:<12} {record['outcome']:<9} {record['seconds']:8.1f} s"
+            f"  {record['started'][:19]}  {record['digest'][:16]}  {record['log']}"
+        )
+        if record["reason"]:
+            yield f"    {record['reason']}"
+    if not found["evidence"] and not found["excluded"]:
+        yield "  no evidence yet: run `nox -s matrix`, or this cell alone"

@@ -1,0 +1,107 @@
+"""Whether the files of an environment are still the files of its wheels.
+
+uv makes environments of hard links into its cache: five torch environments take the room of
+one, and an edit in one of them edits all, the cache included. So every file is compared with
+its wheel's RECORD after the install, and before and after a stage that is believed.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+#: From this size on, in bytes, a file is hashed in a thread.
+LARGE = 1 << 20
+
+#: What a file is known by between two checks: size, mtime in ns, inode.
+Look = list[int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """A file that is not what its wheel holds: which package, which file, what of it."""
+
+    package: str
+    file: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.package}: {self.file} {self.what}"
+
+
+def check(site_packages: Path, stamp: Path | None = None) -> list[Change]:
+    """Compare every installed file with the sha256 in its wheel's RECORD.
+
+    With `stamp` (a file that this function writes where all is well) only files whose size,
+    mtime or inode moved since the last good check are read again: 13,000 files of torch and
+    triton take 0.2 s instead of 6. Extra files, such as ``.pyc``, are nobody's and not looked at.
+
+    Raises OSError where the environment or the stamp cannot be read or written.
+    """
+    known = _load(stamp)
+    recorded = [
+        (package, file, digest)
+        for record in sorted(site_packages.glob("*.dist-info/RECORD"))
+        for package, file, digest in _rows(record)
+    ]
+    looks = {file: _look(site_packages / file) for _, file, _ in recorded}
+    moved = [row for row in recorded if looks[row[1]] is None or known.get(row[1]) != looks[row[1]]]
+    # hashlib lets go of the interpreter lock, so threads read on every core; for small files the
+    # handing over costs more than the hashing.
+    large = [row for row in moved if (looks[row[1]] or [0])[0] >= LARGE]
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        later = pool.map(lambda row: _compare(site_packages, *row), large)
+        own = set(large)
+        small = [_compare(site_packages, *row) for row in moved if row not in own]
+        changes = [change for change in (*small, *later) if change is not None]
+    if stamp is not None and not changes:
+        partial = stamp.with_name(f"{stamp.name}.{os.getpid()}")
+        partial.write_text(json.dumps(looks), encoding="utf-8")
+        partial.replace(stamp)
+    return changes
+
+
+def _rows(record: Path) -> list[tuple[str, str, str]]:
+    """Return (package, file, digest) for every row with a sha256; RECORD itself has none."""
+    package = record.parent.name.removesuffix(".dist-info").partition("-")[0]
+    with record.open(encoding="utf-8", newline="") as lines:
+        return [
+            (package, row[0], row[1].removeprefix("sha256="))
+            for row in csv.reader(lines)
+            if len(row) >= 2 and row[1].startswith("sha256=")
+        ]
+
+
+def _look(path: Path) -> Look | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _compare(site_packages: Path, package: str, file: str, digest: str) -> Change | None:
+    try:
+        with (site_packages / file).open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").digest()
+    except FileNotFoundError:
+        return Change(package=package, file=file, what="is gone")
+    if base64.urlsafe_b64encode(found).rstrip(b"=").decode() != digest:
+        return Change(package=package, file=file, what="was edited after its install")
+    return None
+
+
+def _load(stamp: Path | None) -> dict[str, Look]:
+    if stamp is None or not stamp.is_file():
+        return {}
+    try:
+        known = json.loads(stamp.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}  # half written by something else: everything is read again
+    return known if isinstance(known, dict) else {}

@@ -1,0 +1,230 @@
+"""Runs one step of a plan: says what its nox session does, and keeps what came of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pinproof import integrity, recipe, resolve
+from pinproof.build import TOOLS, Build
+from pinproof.environment import Backend, isolated_env
+from pinproof.errors import InfrastructureError, ResolveError
+from pinproof.evidence import Evidence, Outcome
+from pinproof.execute import Executor, SessionSpec, now
+from pinproof.lock import Lock, Wheel
+from pinproof.plan import Step
+from pinproof.recipe import CellWork
+from pinproof.resolve import Installer
+from pinproof.stage import Stage
+from pinproof.store import Store, read_json, write_json, write_text
+
+#: Inside an environment: which install filled it, and how its files looked then.
+MARK, LOOKS = "pinproof-install.json", "pinproof-files.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """Executes steps for the cells in `works`; ``backend`` finds one by its name in the matrix."""
+
+    executor: Executor
+    works: Mapping[str, CellWork]
+    backend: Callable[[str], Backend]
+    installer: Callable[[], Installer]
+
+    def __call__(self, step: Step, cancel: threading.Event) -> Evidence:
+        """Execute `step`, save its evidence and return it.
+
+        Raises InfrastructureError where the store cannot be written: then nothing can be kept.
+        """
+        work = self.works[step.cells[0]]
+        match step.stage:
+            case Stage.RESOLVE:
+                evidence = self._resolve(step, work, cancel)
+            case Stage.BUILD:
+                evidence = self._build(step, work, cancel)
+            case Stage.INSTALL:
+                evidence = self._install(step, work, cancel)
+            case _:
+                evidence = self._measure(step, work, cancel)
+        self.executor.store.save(evidence)
+        return evidence
+
+    def environment(self, owner: str) -> Path:
+        """Return the directory of the nox environment of a cell or a build."""
+        return self.executor.envdir / owner
+
+    def _resolve(self, step: Step, work: CellWork, cancel: threading.Event) -> Evidence:
+        started, began = now(), time.monotonic()
+        log = self.executor.store.log_path(step.owner, step.stage)
+        data: dict[str, object] = {}
+        try:
+            found = resolve.resolve(
+                work.request, self.installer(), timeout=step.timeout, cancel=cancel
+            )
+        except ResolveError as error:
+            outcome = Outcome.FAILED if error.conflict else Outcome.INFRA
+            reason = error.what if not error.cause else f"{error.what}: {error.cause}"
+            write_text(log, f"{error}\n")
+        else:
+            outcome, reason, data = Outcome.OK, "", found.to_json()
+            write_text(log, found.log)
+            for note in found.notes:
+                self.executor.on_line(step.id, note)
+        if cancel.is_set():
+            outcome = Outcome.CANCELLED
+        seconds = time.monotonic() - began
+        return self.executor.evidence(step, outcome, reason, data, started, seconds)
+
+    def _build(self, step: Step, work: CellWork, cancel: threading.Event) -> Evidence:
+        assert work.lock is not None  # noqa: S101 - a plan has builds only behind a lock
+        build = next(each for each in work.builds if each.owner == step.owner)
+        out = self.executor.store.build_dir(build.key)
+        shutil.rmtree(out, ignore_errors=True)
+        evidence = self.executor.execute(step, self._build_spec(build, work, work.lock), cancel)
+        if evidence.outcome is not Outcome.OK:
+            return evidence
+        wheels = sorted(out.glob("*.whl"))
+        if len(wheels) != 1:
+            return _instead(evidence, Outcome.FAILED, f"the build left {len(wheels)} wheels")
+        data = {"wheel": wheels[0].name, "sha256": recipe.sha256(wheels[0])}
+        return _instead(evidence, Outcome.OK, "", data)
+
+    def _build_spec(self, build: Build, work: CellWork, lock: Lock) -> SessionSpec:
+        store, machine = self.executor.store, self.executor.machine
+        installer = self.installer()
+        backend = self.backend(work.settings.backend)
+        python = self.environment(build.owner) / "bin" / "python"
+        lock_file = store.scratch(build.owner, Stage.BUILD) / "lock.txt"
+        write_text(lock_file, lock.text())
+        tools = [installer.uv, "pip", "install", *installer.source_args]
+        variables = build.variables(cores=machine.cores, memory_gib=machine.memory_gib)
+        return SessionSpec(
+            session=build.owner,
+            python=backend.python(lock.python),
+            venv_backend=backend.nox,
+            venv_params=backend.params,
+            commands=(
+                *backend.install(python, lock_file, lock, installer),
+                [*tools, "--python", str(python), *TOOLS],
+                *build.commands(str(python), str(store.build_dir(build.key))),
+            ),
+            env={**isolated_env(os.environ, dict(work.settings.env)), **variables},
+            secrets=installer.env,
+        )
+
+    def _install(self, step: Step, work: CellWork, cancel: threading.Event) -> Evidence:
+        assert work.lock is not None  # noqa: S101 - a plan has installs only behind a lock
+        home = self.environment(step.owner)
+        (home / MARK).unlink(missing_ok=True)
+        evidence = self.executor.execute(step, self._install_spec(step, work, work.lock), cancel)
+        if evidence.outcome is not Outcome.OK:
+            return evidence
+        (home / LOOKS).unlink(missing_ok=True)
+        if damage := self._damage(step.owner):
+            return _instead(evidence, Outcome.INFRA, damage)
+        write_json(home / MARK, {"install": step.digest})
+        return evidence
+
+    def _install_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
+        installer = self.installer()
+        backend = self.backend(work.settings.backend)
+        python = self.environment(step.owner) / "bin" / "python"
+        lock_file = self.executor.store.scratch(step.owner, step.stage) / "lock.txt"
+        write_text(lock_file, lock.text())
+        own = [wheel.path for wheel in wheels_of(work, self.executor.store)]
+        extra = [[installer.uv, "pip", "install", "--no-deps", "--python", str(python), *own]]
+        return SessionSpec(
+            session=step.owner,
+            python=backend.python(lock.python),
+            venv_backend=backend.nox,
+            venv_params=backend.params,
+            commands=(
+                *backend.install(python, lock_file, lock, installer),
+                *(extra if own else []),
+            ),
+            env=isolated_env(os.environ, {}),
+            secrets=installer.env,
+        )
+
+    def _measure(self, step: Step, work: CellWork, cancel: threading.Event) -> Evidence:
+        """Run a stage of `pinproof_cell`, and believe it only where the files are still those."""
+        if damage := self._damage(step.owner):
+            return self.executor.evidence(step, Outcome.INFRA, damage, {}, now(), 0.0)
+        evidence = self.executor.execute(step, self._measure_spec(step, work), cancel)
+        if evidence.outcome is Outcome.OK and (damage := self._damage(step.owner)):
+            return _instead(evidence, Outcome.INFRA, damage)
+        return evidence
+
+    def _measure_spec(self, step: Step, work: CellWork) -> SessionSpec:
+        assert work.lock is not None  # noqa: S101 - a plan measures only behind a lock
+        scratch = self.executor.store.scratch(step.owner, step.stage)
+        backend = self.backend(work.settings.backend)
+        request, out = scratch / "request.json", scratch / "out.json"
+        write_json(request, recipe.request_file(work))
+        files = ["--request", str(request), "--json", str(out)]
+        env = {**dict(work.settings.env), "PYTHONPATH": str(recipe.SOURCES.parent)}
+        return SessionSpec(
+            session=step.owner,
+            python=backend.python(work.lock.python),
+            venv_backend=backend.nox,
+            venv_params=backend.params,
+            commands=(["python", "-m", "pinproof_cell", str(step.stage), *files],),
+            env=isolated_env(os.environ, env),
+            out=out,
+        )
+
+    def _damage(self, cell: str) -> str:
+        """Say which files of the environment are no longer those of its wheels, or ""."""
+        home = self.environment(cell)
+        try:
+            changes = [
+                change
+                for site in sorted(home.glob("lib/python*/site-packages"))
+                for change in integrity.check(site, home / LOOKS)
+            ]
+        except OSError as error:
+            raise InfrastructureError(f"{home} cannot be read: {error}") from None
+        if not changes:
+            return ""
+        (home / MARK).unlink(missing_ok=True)
+        more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
+        return f"{changes[0]}{more}; the environment will be made again"
+
+
+def filled_by(home: Path) -> str:
+    """Return the digest of the install that the environment in `home` came from, or ""."""
+    mark = read_json(home / MARK)
+    return str(mark.get("install", "")) if isinstance(mark, dict) else ""
+
+
+def wheels_of(work: CellWork, store: Store) -> tuple[Wheel, ...]:
+    """Return the wheels that were built for `work`.
+
+    Raises InfrastructureError where one is not the file that its build left.
+    """
+    wheels = []
+    for build in work.builds:
+        evidence = store.load(build.owner, Stage.BUILD, build.key)
+        if evidence is None or evidence.outcome is not Outcome.OK:
+            continue
+        path = store.build_dir(build.key) / evidence.data["wheel"]
+        wheel = Wheel(path=str(path), sha256=evidence.data["sha256"])
+        if not path.is_file() or recipe.sha256(path) != wheel.sha256:
+            raise InfrastructureError(
+                f"{path} is not the wheel that was built",
+                cause="it was removed or edited since",
+                remedy=f"run again with --fresh, which builds {build.source} anew",
+            )
+        wheels.append(wheel)
+    return tuple(wheels)
+
+
+def _instead(
+    evidence: Evidence, outcome: Outcome, reason: str, data: Mapping[str, object] | None = None
+) -> Evidence:
+    return replace(evidence, outcome=outcome, reason=reason, data=data or {})

@@ -1,0 +1,329 @@
+"""The main job: load, expand, resolve, plan, run, judge, report. Each step hands on a value."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from pinproof import axis as axes
+from pinproof import build as builds
+from pinproof import (
+    environment,
+    gitref,
+    matrixfile,
+    plan,
+    preview,
+    progress,
+    recipe,
+    resolve,
+    results,
+    runner,
+    scheduler,
+    selection,
+    verdict,
+    wheelhouse,
+)
+from pinproof.environment import Backend
+from pinproof.errors import ExitCode, PinproofError, ResolveError
+from pinproof.evidence import Evidence, Outcome, digest_of
+from pinproof.execute import Executor, now
+from pinproof.lock import Lock
+from pinproof.machine import Machine, this_machine
+from pinproof.options import Options
+from pinproof.plan import Plan, State, Step
+from pinproof.recipe import CellWork
+from pinproof.resolve import Installer, Resolution
+from pinproof.results import Row
+from pinproof.selection import Selection
+from pinproof.stage import Stage
+from pinproof.store import Store
+
+#: Memory that a step may need, in GiB: fewer steps run side by side where there is less.
+GIB_PER_STEP = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What a run came to.
+
+    ``document`` is the results document, or the plan's after a dry run; ``rows`` hold each cell
+    with its judgement and evidence; ``works`` what was to be done for it.
+    """
+
+    document: Mapping[str, Any]
+    rows: tuple[Row, ...] = ()
+    works: Mapping[str, CellWork]
+    exit_code: ExitCode
+
+
+def run(options: Options, out: TextIO) -> Proof:
+    """Prove the cells that `options` choose and tell `out` about it while it goes.
+
+    Raises PinproofError for what keeps a run from being made at all.
+    """
+    machine = this_machine()
+    chosen = selection.make(options, machine)
+    store = Store(options.store)
+    # Being stopped by a service manager is no other thing than Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with nullcontext() if options.dry_run else store.exclusive():
+        return _Run(options, machine, chosen, store, out).prove()
+
+
+def recall(options: Options) -> Proof:
+    """Judge the cells that `options` choose from stored evidence alone; nothing is run."""
+    machine = this_machine()
+    chosen = selection.make(options, machine)
+    return _Run(options, machine, chosen, Store(options.store), sys.stderr).recall()
+
+
+def pin(options: Options, out_dir: Path) -> tuple[Path, ...]:
+    """Write the pins of the chosen cell, or of the best one, and return the files.
+
+    Raises UnsafePinError where it is not SAFE.
+    """
+    proof = recall(options)
+    judged = {row.cell.id: row for row in proof.rows}
+    best = pins.best((row.cell, row.judgement) for row in proof.rows) if not options.cells else None
+    row = judged[best.id if best else options.cells[0]]
+    work = proof.works.get(row.cell.id)
+    lock = work.pinned(runner.wheels_of(work, Store(options.store))) if work else None
+    return pins.write(
+        row.cell,
+        row.judgement,
+        row.evidence,
+        lock or Lock(python=""),
+        out_dir,
+        system=work.system if work else None,
+    )
+
+
+class _Run:
+    """One run. Evidence gathers in `known`, by owner and stage; everything else is a value."""
+
+    def __init__(
+        self, options: Options, machine: Machine, chosen: Selection, store: Store, out: TextIO
+    ) -> None:
+        self.options = options
+        self.machine = machine
+        self.chosen = chosen
+        self.store = store
+        self.out = out
+        room = int(machine.memory_gib / GIB_PER_STEP)
+        self.jobs = options.jobs or max(1, min(machine.cores, room))
+        self.known: dict[tuple[str, Stage], Evidence] = {}
+        self.problems: dict[str, Evidence] = {}
+        self.done: dict[str, Outcome] = {}
+        self.interrupted = False
+
+    def prove(self) -> Proof:
+        """Walk the whole way."""
+        started = now()
+        name, cells = self.chosen.matrix.name, self.chosen.tried
+        self._say(*self.options.shown(name, len(cells), self.machine, self.jobs))
+        works = self._works()
+        first = self._plan(works, recipe.resolving)
+        if not self.options.dry_run:
+            self._walk(first, works)
+        works = self._locked(works)
+        whole = self._plan(works, self._everything)
+        told = {cell: evidence.reason for cell, evidence in self.problems.items()}
+        full = self.options.dry_run
+        self._say(*preview.lines(whole, self.chosen.cells, told, full=full), "")
+        if self.options.dry_run:
+            document = preview.document(whole, self.chosen.cells, told)
+            return Proof(document=document, works=works, exit_code=ExitCode.OK)
+        if not self.interrupted:
+            self._walk(whole, works)
+        return self._judged(whole, works, started)
+
+    def recall(self) -> Proof:
+        """Judge what is known now."""
+        works = self._works()
+        self._plan(works, recipe.resolving)
+        works = self._locked(works)
+        return self._judged(self._plan(works, self._everything), works, now())
+
+    def _say(self, *lines: str) -> None:
+        for line in lines:
+            print(line, file=self.out, flush=True)
+
+    @functools.cached_property
+    def _installer(self) -> Installer:
+        house = wheelhouse.load(self.options.wheelhouse) if self.options.wheelhouse else None
+        return resolve.installer(offline=self.options.offline, house=house)
+
+    @functools.cache  # noqa: B019 - lives as long as the run
+    def _backend(self, name: str) -> Backend:
+        python = Path(self.options.python) if self.options.python else None
+        return environment.backend(name, system_python=python)
+
+    def _works(self) -> dict[str, CellWork]:
+        """Say what each cell has to install; what cannot be said is the cell's problem."""
+        works: dict[str, CellWork] = {}
+        matrix = self.chosen.matrix
+        if self.options.backend is not None:
+            overrides = tuple(replace(each, backend=None) for each in matrix.overrides)
+            backend: Any = self.options.backend
+            matrix = replace(matrix, backend=backend, overrides=overrides)
+        for cell in self.chosen.tried:
+            system = self._backend(matrixfile.settings(matrix, cell).backend).system()
+            python = system.python if system else "{}.{}".format(*sys.version_info[:2])
+            try:
+                works[cell.id] = recipe.of(
+                    cell, matrix, python=python, system=system.packages if system else None
+                )
+            except PinproofError as error:
+                self._problem(cell.id, dict(cell.axes), error)
+        return works
+
+    def _problem(self, cell: str, inputs: Mapping[str, Any], error: PinproofError) -> None:
+        conflict = isinstance(error, ResolveError) and error.conflict
+        self.problems[cell] = Evidence(
+            cell=cell,
+            stage=Stage.RESOLVE,
+            digest=digest_of(inputs),
+            outcome=Outcome.FAILED if conflict else Outcome.INFRA,
+            reason=error.what,
+            data={},
+            inputs=inputs,
+            machine=self.machine.facts(),
+            started=now(),
+            seconds=0.0,
+        )
+
+    def _plan(
+        self, works: Mapping[str, CellWork], to_work: Callable[[CellWork], plan.Work]
+    ) -> Plan:
+        made = plan.make(
+            map(to_work, works.values()),
+            self.store,
+            machine=self.machine.target,
+            fresh=self.options.fresh,
+            done=self.done,
+        )
+        for step in made.steps:
+            self._recall(step)
+        return made
+
+    def _recall(self, step: Step) -> None:
+        """Take up the evidence that a step stands on without being run."""
+        key = (step.owner, step.stage)
+        if step.state is State.CACHED and key not in self.known:
+            known = self.store.load(step.owner, step.stage, step.digest)
+            if known is not None:
+                self.known[key] = known
+        elif step.state is State.UNAVAILABLE:
+            executor = self._executor(None)
+            self.known[key] = executor.evidence(
+                step, Outcome.UNAVAILABLE, step.reason, {}, now(), 0.0
+            )
+
+    def _everything(self, work: CellWork) -> plan.Work:
+        ready = runner.filled_by(self.options.envdir / work.cell.id)
+        return recipe.everything(work, self.machine, until=self.options.until, ready=ready)
+
+    def _executor(self, shown: progress.Progress | None) -> Executor:
+        return Executor(
+            store=self.store,
+            envdir=self.options.envdir,
+            machine=self.machine,
+            on_line=shown.line if shown else lambda step, line: None,
+        )
+
+    def _walk(self, way: Plan, works: Mapping[str, CellWork]) -> None:
+        """Execute what the plan has to do, and keep the evidence."""
+        if not way.todo or self.interrupted:
+            return
+        shown = progress.make(self.out, len(way.todo))
+        execute = runner.Runner(
+            executor=self._executor(shown),
+            works=works,
+            backend=self._backend,
+            installer=lambda: self._installer,
+        )
+
+        def done(step: Step, evidence: Evidence) -> None:
+            self.known[step.owner, step.stage] = evidence
+            self.done[step.id] = evidence.outcome
+            shown.finish(step.id, str(evidence.outcome), evidence.seconds, evidence.reason)
+
+        try:
+            finished = scheduler.run(
+                way.todo,
+                execute,
+                jobs=self.jobs,
+                done=done,
+                started=lambda step: shown.start(step.id, step.reason),
+            )
+        finally:
+            shown.close()
+        self.interrupted = not finished
+
+    def _locked(self, works: Mapping[str, CellWork]) -> dict[str, CellWork]:
+        """Give each work its lock and its commits, as far as they are known."""
+        locked: dict[str, CellWork] = {}
+        for cell, work in works.items():
+            evidence = self.known.get((recipe.lock_owner(work.request), Stage.RESOLVE))
+            if evidence is None or evidence.outcome is not Outcome.OK:
+                locked[cell] = work
+                continue
+            lock = Resolution.from_json(evidence.data).lock
+            try:
+                locked[cell] = replace(work, lock=lock, commits=self._commits(work))
+            except ResolveError as error:
+                self._problem(cell, dict(work.cell.axes), error)
+        return locked
+
+    def _commits(self, work: CellWork) -> dict[str, str]:
+        """Return the commits that the git references of what is built name now."""
+        values = {name: axes.parse(name, work.cell.axis(name)) for name in builds.needed(work.cell)}
+        return {
+            name: self._commit(value)
+            for name, value in values.items()
+            if value.kind is axes.Kind.GIT
+        }
+
+    @functools.cache  # noqa: B019 - lives as long as the run
+    def _commit(self, value: axes.Value) -> str:
+        return gitref.commit(value)
+
+    def _judged(self, way: Plan, works: Mapping[str, CellWork], started: str) -> Proof:
+        """Judge every cell over the evidence that stands now."""
+        matrix = self.chosen.matrix
+        rows = []
+        for cell in self.chosen.cells:
+            evidence = {
+                step.stage: self.known[step.owner, step.stage]
+                for step in way.of(cell.id)
+                if (step.owner, step.stage) in self.known
+            }
+            if cell.id in self.problems:
+                evidence = {Stage.RESOLVE: self.problems[cell.id]}
+            judged = verdict.judge(cell, evidence, matrix.policy, matrix.checks)
+            required = cell.id in self.chosen.required
+            rows.append(Row(cell=cell, judgement=judged, evidence=evidence, required=required))
+        code = verdict.exit_code({row.cell.id: row.judgement for row in rows}, self.chosen.required)
+        if self.interrupted:
+            code = ExitCode.INTERRUPTED
+        document = results.document(
+            results.Run(
+                matrix=matrix.name,
+                rows=rows,
+                policy=asdict(matrix.policy),
+                checks=matrix.checks,
+                machine=self.machine.facts(),
+                targets=tuple(self.chosen.file.targets),
+                started=started,
+                finished=now(),
+                exit_code=code,
+                logs=str(self.store.root / "logs"),
+            )
+        )
+        return Proof(document=document, rows=tuple(rows), works=works, exit_code=code)

@@ -1,0 +1,103 @@
+"""The command line of the cell: one verb per stage, a request file in, a result file out."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pinproof_cell.request import BadRequestError, Request
+
+#: Verb -> (module with ``run(document) -> document``, what it does). A module is imported only
+#: for its own verb: a broken torch must not keep `inspect` from saying so.
+STAGES = {
+    "inspect": ("inspection", "record packages, device, imports and candidates"),
+    "correctness": ("correctness", "run the attention suite on every candidate"),
+    "throughput": ("throughput", "time every candidate against the Triton reference"),
+}
+
+WRITTEN, BAD_REQUEST = 0, 2
+
+EXAMPLES = """\
+examples:
+  python -m pinproof_cell inspect --request request.json --json inspect.json
+  python -m pinproof_cell throughput --request request.json --json throughput.json
+
+a request:
+  {"schema": 1, "cell": "cpu-3f9a1c", "target": "cpu", "axes": {"torch": "2.13.0"},
+   "uses": ["serving"], "suite_dir": "tests/attention", "seed": 0}
+
+exit status: 0 the result was written, whatever the candidates did; 2 the request is wrong
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; each verb sets ``act``."""
+    top = argparse.ArgumentParser(
+        prog="python -m pinproof_cell",
+        description="Run one stage of a Pinproof cell, inside that cell's environment.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = top.add_subparsers(metavar="STAGE", required=True)
+    for verb, (module, does) in STAGES.items():
+        sub = verbs.add_parser(verb, help=does, description=f"{does.capitalize()}.")
+        sub.add_argument("--request", type=Path, required=True, help="the request, a JSON file")
+        sub.add_argument("--json", type=Path, required=True, help="where the result is written")
+        sub.set_defaults(act=stage, module=module)
+    return top
+
+
+def stage(options: argparse.Namespace) -> int:
+    """Run one stage from its request file to its result file. Raises BadRequestError."""
+    request = Request.load(options.request)
+    if not options.json.parent.is_dir():
+        raise BadRequestError(f"no folder {options.json.parent} to write the result to")
+    run = importlib.import_module(f"pinproof_cell.{options.module}").run
+    write(options.json, run(request.document()))
+    return WRITTEN
+
+
+def write(path: Path, document: dict[str, Any]) -> None:
+    """Write `document` to `path`, whole or not at all."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as stream:
+        try:
+            json.dump(_plain(document), stream, indent=1, allow_nan=False)
+            stream.flush()
+            os.fsync(stream.fileno())
+            Path(stream.name).replace(path)
+        except BaseException:
+            Path(stream.name).unlink(missing_ok=True)
+            raise
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` with null for every number that JSON cannot say: NaN and the infinities."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = parser().parse_args(words)
+    try:
+        return int(options.act(options))
+    except BadRequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_REQUEST
+
+
+if __name__ == "__main__":
+    sys.exit(main())

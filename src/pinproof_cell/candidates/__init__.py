@@ -1,0 +1,113 @@
+"""The attention implementations under test, a module each, behind one small protocol.
+
+Importing this package imports no candidate and no torch: a module that crashes on import must not
+take its caller along.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Axis values that stand for "no package of its own in this cell".
+ABSENT = frozenset({"none", "bundled"})
+LOW_PRECISION = frozenset({"fp16", "bf16"})
+LSE_PLUS_INF = math.inf
+LSE_MINUS_INF = -math.inf
+
+
+class Candidate(Protocol):
+    """What the suite and the probe need of an attention implementation.
+
+    ``supports`` names the features (see `pinproof_cell.cases.FEATURES`) that its own
+    documentation or signature admits; ``lse_on_empty_rows`` is its convention for a query that
+    sees no key.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name in results and on the command line."""
+
+    @property
+    def origin(self) -> str:
+        """The distribution that brings it, such as "torch" or "vllm"."""
+
+    @property
+    def version(self) -> str | None:
+        """The version of that distribution, or None where it is not installed."""
+
+    @property
+    def supports(self) -> frozenset[str]:
+        """The features that it admits."""
+
+    @property
+    def lse_on_empty_rows(self) -> float:
+        """What it writes as the log-sum-exp of a row without keys."""
+
+    def available(self) -> str | None:
+        """Return why it cannot run here, or None where it can. Imports it: call in a child."""
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        softmax_scale: float | None = None,
+        causal: bool = False,
+        window_size: tuple[int, int] = (-1, -1),
+        softcap: float = 0.0,
+        alibi_slopes: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Attend; shapes and meaning as in `pinproof_cell.reference.attention`."""
+
+
+def find(axes: Mapping[str, str], device: str) -> tuple[Candidate, ...]:
+    """Return the candidates that a cell of these axes must hold; `device` is "cpu" or "cuda"."""
+    from pinproof_cell.candidates import flash_attn_2, torch_cpu, torch_sdpa, vllm_fa
+
+    if device == "cpu":
+        return (torch_cpu.CANDIDATE,)
+    found: list[Candidate] = [torch_sdpa.FLASH, torch_sdpa.CUDNN]
+    if axes.get("flash-attn", "none") not in ABSENT:
+        found.append(flash_attn_2.CANDIDATE)
+    if axes.get("vllm", "none") not in ABSENT:
+        found += [vllm_fa.FA2, vllm_fa.FA3]
+    return tuple(found)
+
+
+def get(name: str) -> Candidate:
+    """Return the candidate called `name`, or load one from ``FILE.py:NAME``.
+
+    Raises ValueError for a name that is neither.
+    """
+    from pinproof_cell.candidates import (
+        flash_attn_2,
+        provider,
+        torch_cpu,
+        torch_sdpa,
+        triton_reference,
+        vllm_fa,
+    )
+
+    known: tuple[Candidate, ...] = (
+        triton_reference.REF,
+        triton_reference.FAST,
+        torch_cpu.CANDIDATE,
+        torch_sdpa.FLASH,
+        torch_sdpa.CUDNN,
+        flash_attn_2.CANDIDATE,
+        vllm_fa.FA2,
+        vllm_fa.FA3,
+    )
+    for candidate in known:
+        if candidate.name == name:
+            return candidate
+    if ".py:" in name:
+        return provider.load(name)
+    names = ", ".join(candidate.name for candidate in known)
+    raise ValueError(f"no candidate {name!r}; known: {names}, or FILE.py:NAME")

@@ -1,0 +1,64 @@
+"""A user's own kernel as a candidate: a callable in a Python file, named ``FILE.py:NAME``."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pinproof_cell.candidates import LSE_MINUS_INF
+from pinproof_cell.cases import FEATURES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A callable ``f(q, k, v, *, softmax_scale, causal, window_size, softcap, alibi_slopes)``.
+
+    Its optional attributes ``supports`` (a set of feature names) and ``lse_on_empty_rows`` say
+    what it admits; without them it admits everything and writes -inf.
+    """
+
+    name: str
+    function: Callable[..., tuple[Tensor, Tensor]]
+    origin: str = "provider"
+    version: str | None = None
+
+    @property
+    def supports(self) -> frozenset[str]:
+        """The features that the callable admits."""
+        return frozenset(getattr(self.function, "supports", FEATURES))
+
+    @property
+    def lse_on_empty_rows(self) -> float:
+        """What the callable writes for a row without keys."""
+        return float(getattr(self.function, "lse_on_empty_rows", LSE_MINUS_INF))
+
+    def available(self) -> str | None:
+        """Return None: the file was imported to make this."""
+        return None
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+        """Attend with the callable."""
+        return self.function(q, k, v, **arguments)
+
+
+def load(name: str) -> Provider:
+    """Import ``FILE.py:NAME``. Raises ValueError where there is no such file or callable."""
+    file, _, attribute = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"no file {file!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file!r} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise ValueError(f"{file!r} has no callable {attribute!r}")
+    return Provider(name, function)

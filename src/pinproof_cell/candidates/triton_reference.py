@@ -1,0 +1,51 @@
+"""Our own Triton kernel as a candidate: so the harness is judged by the rule that it applies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pinproof_cell.candidates import LSE_MINUS_INF
+from pinproof_cell.candidates.distribution import failure, version
+from pinproof_cell.cases import FEATURES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TritonReference:
+    """One mode of the reference, "ref" or "fast"."""
+
+    mode: str
+    origin: str = "triton"
+    supports: frozenset[str] = FEATURES
+    lse_on_empty_rows: float = LSE_MINUS_INF
+
+    @property
+    def name(self) -> str:
+        """The name in results: triton-ref or triton-fast."""
+        return f"triton-{self.mode}"
+
+    @property
+    def version(self) -> str | None:
+        """Triton's version: the kernel is ours, its compiler is the cell's."""
+        return version("triton")
+
+    def available(self) -> str | None:
+        """Return why Triton cannot be imported, or None."""
+        try:
+            import pinproof_cell.reference  # noqa: F401
+        except Exception as error:
+            return failure(error)
+        return None
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+        """Attend in this mode."""
+        from pinproof_cell import reference
+
+        return reference.attention(q, k, v, mode=self.mode, **arguments)
+
+
+REF = TritonReference("ref")
+FAST = TritonReference("fast")

@@ -1,0 +1,140 @@
+"""The judge passes what rounding explains and nothing that a broken kernel writes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from pinproof_cell import inputs, oracle, thresholds
+from pinproof_cell.cases import Case, suite
+from pinproof_cell.judge import FAIL, PASS, Judgement, judge
+
+LIMITS = thresholds.load("cpu")
+CASES = [case for case in suite() if case.seqlen_k]
+
+
+def honest(drawn: inputs.Inputs, **changed: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attend with P rounded to the input type, as a correct kernel does."""
+    arguments = {**drawn.arguments, **changed}
+    truth = oracle.attention(drawn.q, drawn.k, drawn.v, **arguments)
+    # One-hot values read P itself out of the oracle.
+    keys = drawn.k.shape[1]
+    eye = torch.eye(keys).expand(drawn.k.shape[0], drawn.k.shape[2], keys, keys).transpose(1, 2)
+    p = oracle.attention(drawn.q, drawn.k, eye, **arguments).out
+    scaled = p * torch.exp(truth.lse - truth.row_maximum).nan_to_num(0.0).transpose(1, 2)[..., None]
+    total = scaled.sum(-1, keepdim=True).clamp_min(1e-300)
+    group = drawn.q.shape[2] // drawn.k.shape[2]
+    values = drawn.v.double().repeat_interleave(group, 2)
+    rounded = scaled.to(drawn.q.dtype).double()
+    out = torch.einsum("bihj,bjhd->bihd", rounded, values) / total
+    return out.to(drawn.q.dtype), truth.lse.float()
+
+
+def verdict(case: Case, out: torch.Tensor, lse: torch.Tensor | None) -> Judgement:
+    drawn = inputs.generate(case, 0, "cpu")
+    truth = oracle.attention(drawn.q, drawn.k, drawn.v, **drawn.arguments)
+    plain = oracle.low_precision(drawn.q, drawn.k, drawn.v, **drawn.arguments)
+    return judge(out, lse, truth, thresholds=LIMITS, dtype=drawn.q.dtype, baseline=plain)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_rounding_p_and_the_output_passes(case: Case) -> None:
+    """A kernel whose only errors are the two roundings of its type is PASS in every case."""
+    found = verdict(case, *honest(inputs.generate(case, 0, "cpu")))
+    assert found.status == PASS, found.reasons
+    assert found.stats["max_z"] < 5
+    assert found.stats["fa_ratio"] <= 2
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_one_percent_of_scale_does_not_pass(case: Case) -> None:
+    """An output that is 1% too large is caught in every case, in bf16 too."""
+    out, lse = honest(inputs.generate(case, 0, "cpu"))
+    assert verdict(case, (out.float() * 1.01).to(out.dtype), lse).status != PASS
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.window != (-1, -1)], ids=lambda c: c.id)
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_window_of_one_key_more_or_less_fails(case: Case, step: int) -> None:
+    """A window that is off by one on the left fails."""
+    left, right = case.window
+    drawn = inputs.generate(case, 0, "cpu")
+    assert verdict(case, *honest(drawn, window_size=(left + step, right))).status == FAIL
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.causal and c.seqlen_q < c.seqlen_k], ids=lambda c: c.id
+)
+def test_top_left_causal_fails(case: Case) -> None:
+    """A causal mask aligned to the wrong corner fails wherever the two differ."""
+    drawn = inputs.generate(case, 0, "cpu")
+    square = slice(0, case.seqlen_q)
+    cut = inputs.Inputs(drawn.q, drawn.k[:, square], drawn.v[:, square], drawn.arguments)
+    assert verdict(case, *honest(cut)).status == FAIL
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.heads_k > 1 and c.heads > c.heads_k], ids=lambda c: c.id
+)
+def test_wrong_key_head_fails(case: Case) -> None:
+    """Query heads that read h mod heads_k instead of h // group fail."""
+    drawn = inputs.generate(case, 0, "cpu")
+    group = case.heads // case.heads_k
+    order = torch.arange(case.heads) % case.heads_k
+    wrong = inputs.Inputs(drawn.q, drawn.k[:, :, order], drawn.v[:, :, order], drawn.arguments)
+    assert group > 1
+    assert verdict(case, *honest(wrong)).status == FAIL
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.softcap or c.alibi], ids=lambda c: c.id)
+def test_an_ignored_argument_fails(case: Case) -> None:
+    """A kernel that ignores softcap or ALiBi fails."""
+    drawn = inputs.generate(case, 0, "cpu")
+    assert verdict(case, *honest(drawn, softcap=0.0, alibi_slopes=None)).status == FAIL
+
+
+def test_log_sum_exp_decides_alone() -> None:
+    """A right output with no log-sum-exp, one in base 2, or one off by 1e-3 fails."""
+    case = Case(128, 128)
+    out, lse = honest(inputs.generate(case, 0, "cpu"))
+    assert verdict(case, out, lse).status == PASS
+    assert verdict(case, out, None).reasons == ("the log-sum-exp is missing",)
+    assert verdict(case, out, lse / math.log(2)).status == FAIL
+    assert verdict(case, out, lse + 1e-3).status == FAIL
+    assert "shape" not in verdict(case, out, lse).stats
+
+
+def test_rows_without_keys_are_held_to_their_convention() -> None:
+    """Another log-sum-exp than the declared one, or an output that is not 0, fails."""
+    case = Case(130, 2, causal=True)
+    out, lse = honest(inputs.generate(case, 0, "cpu"))
+    assert verdict(case, out, lse).status == PASS
+    mixed = lse.clone()
+    mixed[0, 0, 0] = 0.0
+    assert "rows without keys" in verdict(case, out, mixed).reasons[0]
+    spoiled = out.clone()
+    spoiled[0, 0, 0, 0] = 1e-3
+    assert verdict(case, spoiled, lse).status == FAIL
+
+
+def test_one_nan_and_a_wrong_shape_or_type_fail() -> None:
+    """A single NaN, a missing row and float32 output each fail with a reason that names it."""
+    case = Case(128, 128)
+    out, lse = honest(inputs.generate(case, 0, "cpu"))
+    spoiled = out.clone()
+    spoiled[1, 5, 1, 3] = torch.nan
+    assert "1 of 32768 outputs are NaN" in verdict(case, spoiled, lse).reasons[0]
+    assert "output is (2, 127, 2, 64)" in verdict(case, out[:, 1:], lse).reasons[0]
+    assert "torch.float32" in verdict(case, out.float(), lse).reasons[0]
+
+
+def test_a_target_that_nobody_calibrated_takes_the_most_careful_limits() -> None:
+    """sm_120 takes the smallest of the known limits and says that it does."""
+    found, known = thresholds.load("sm_120"), [thresholds.load(t) for t in ("cpu", "sm_90")]
+    for name, limit in found.degraded.items():
+        assert limit == min(entry.degraded[name] for entry in known)
+    assert "sm_120 is not calibrated" in found.source
+    assert "H200" in thresholds.load("sm_90").source

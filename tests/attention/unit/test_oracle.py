@@ -1,0 +1,50 @@
+"""The oracle is checked where the answer is known without attention."""
+
+from __future__ import annotations
+
+import torch
+
+from pinproof_cell import oracle
+
+
+def test_zero_logits_count_the_visible_keys() -> None:
+    """With q = 0 the LSE is the log of the number of keys seen and O the mean of their V."""
+    q, k = torch.zeros(1, 5, 1, 8), torch.zeros(1, 7, 1, 8)
+    v = torch.arange(7.0).reshape(1, 7, 1, 1)
+    truth = oracle.attention(q, k, v, causal=True, window_size=(2, 0))
+    # Query i stands at key i + 2 and sees the three keys up to it.
+    assert torch.allclose(truth.lse, torch.full((1, 1, 5), 3.0).double().log())
+    assert torch.allclose(truth.out.flatten(), torch.arange(1.0, 6.0).double())
+
+
+def test_rows_without_keys() -> None:
+    """A row that sees nothing has output 0, LSE -inf and no variance."""
+    q, k = torch.randn(1, 4, 1, 8), torch.randn(1, 2, 1, 8)
+    truth = oracle.attention(q, k, k, causal=True)
+    assert truth.empty.flatten().tolist() == [True, True, False, False]
+    assert not truth.out[:, :2].any()
+    assert not truth.pv2[:, :2].any()
+    assert not truth.subnormal[:, :2].any()
+
+
+def test_chunks_change_nothing() -> None:
+    """Rows in chunks of one give what all rows at once give."""
+    q, k, v = (torch.randn(2, n, 2, 8) for n in (9, 11, 11))
+    whole = oracle.attention(q, k, v, causal=True)
+    saved, oracle.CHUNK = oracle.CHUNK, 1
+    try:
+        parts = oracle.attention(q, k, v, causal=True)
+    finally:
+        oracle.CHUNK = saved
+    torch.testing.assert_close(whole.out, parts.out)
+    torch.testing.assert_close(whole.subnormal, parts.subnormal)
+    assert whole.largest_logit == parts.largest_logit
+
+
+def test_low_precision_is_close_to_the_oracle() -> None:
+    """The baseline of flash-attn's rule is attention too, only worse."""
+    q, k, v = (torch.randn(2, 20, 2, 16).bfloat16() for _ in range(3))
+    slopes = torch.tensor([0.5, 0.25])
+    arguments = {"causal": True, "window_size": (9, -1), "softcap": 3.0, "alibi_slopes": slopes}
+    error = oracle.low_precision(q, k, v, **arguments) - oracle.attention(q, k, v, **arguments).out
+    assert 0 < float(error.abs().max()) < 0.05
