@@ -1,9 +1,8 @@
-"""The sessions of Pinproof, and nothing else. `nox -l` lists every cell of matrix.toml.
+"""Pinproof: the sessions. `nox -s matrix` is the main job; each cell can be run by its id."""
 
-Listing is paid by every `nox` call, so only the light part of the library is imported here; the
-heavy part runs in the environment of the session `host`. A PEP 723 block would install it into
-nox itself, but then each call would start nox twice (0.5 s against 0.2 s).
-"""
+# Listing is paid by every nox call, so only the light part of the library is imported here; the
+# heavy part runs in the environment of the session `host`. A PEP 723 block would install it into
+# nox itself, but then each call would start nox twice (0.5 s against 0.2 s).
 
 from __future__ import annotations
 
@@ -67,11 +66,4 @@ def bench(session: nox.Session) -> None:
 
 
 for cell in sessions.cells(ROOT / "matrix.toml"):
-
-    @on_host(name=cell.id)
-    def one_cell(session: nox.Session, cell: sessions.Cell = cell) -> None:
-        sessions.pinproof(
-            session, ROOT, "run", "--matrix", cell.matrix, "--cell", cell.id, *session.posargs
-        )
-
-    one_cell.__doc__ = None
+    on_host(name=cell.id)(sessions.for_cell(cell, ROOT))

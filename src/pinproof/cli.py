@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"pinproof: {error}", file=sys.stderr)
         code = error.exit_code
     except typer.TyperException as error:
-        error.show()
+        message = getattr(error, "format_message", lambda: str(error))()
+        print(f"pinproof: {message}\n  next step: pinproof --help", file=sys.stderr)
         code = ExitCode.CONFIGURATION
     except (typer.Abort, KeyboardInterrupt):
         print("pinproof: interrupted", file=sys.stderr)
@@ -192,7 +193,6 @@ def show(
             matrixfile.load(_given(matrix_file, "matrix.toml")), this_machine()
         ).name
     )
-    matrixfile.check_name(name)
     directory = Store(_given(store, ".pinproof")).results_dir(name)
     document = results.read(directory / "results.json")
     if as_json:

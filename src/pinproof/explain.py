@@ -7,6 +7,7 @@ from typing import Any
 
 from pinproof import matrixfile, rules, verdict
 from pinproof.cell import Cell
+from pinproof.evidence import Evidence
 from pinproof.selection import Selection
 from pinproof.stage import Stage
 from pinproof.store import Store
@@ -31,8 +32,10 @@ def document(chosen: Selection, store: Store) -> dict[str, Any]:
     """Return what is known of the one cell in `chosen`, schema 1, from its newest evidence."""
     cell, matrix = chosen.cells[0], chosen.matrix
     settings = matrixfile.settings(matrix, cell)
-    own = (stage for stage in Stage if stage not in (Stage.RESOLVE, Stage.BUILD))
-    found = {stage: known for stage in own if (known := store.latest(cell.id, stage)) is not None}
+    found: dict[Stage, Evidence] = {}
+    for stage in Stage:
+        if (known := store.latest(cell.id, stage)) is not None:
+            found[stage] = known
     judged = verdict.judge(cell, found, matrix.policy, matrix.checks)
     return {
         "schema": 1,

@@ -123,6 +123,7 @@ class Facts:
         return look
 
 
+@functools.cache
 def words(*others: str) -> Words:
     """Return the names of an expression over the axes, with their facts, and `others`."""
     known: dict[str, type[Release]] = {

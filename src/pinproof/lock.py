@@ -27,6 +27,9 @@ HARNESS = ("numpy>=1.26", "pytest>=8.4", "triton>=3.4")
 #: The axes that are packages; `python` is the interpreter and `cuda` the build of torch.
 PACKAGES = ("torch", "triton", "flash-attn", "vllm")
 
+#: The specifier of a nightly: the resolver takes pre-releases of the package that bears it.
+NIGHTLY = ">=0.dev0"
+
 #: The first line of a lock file; the number grows when an older reader would misread the rest.
 TITLE = "# pinproof lock 1"
 
@@ -35,7 +38,7 @@ _PIN = re.compile(
     r" --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<file>[\w.!+-]+\.whl)",
     re.ASCII,
 )
-_HEADER = re.compile(r"# (python|platform|torch-backend) ([0-9A-Za-z_.]+)", re.ASCII)
+_HEADER = re.compile(r"# (python|platform|torch-backend) ([0-9A-Za-z_.-]+)", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,8 +163,7 @@ def _requirement(
         case Kind.INSTALLED if system is not None:
             return axis
         case Kind.NIGHTLY if value.back == 0:
-            # A specifier that names a pre-release lets the resolver take one, of this package only.
-            return f"{axis}>=0.dev0"
+            return f"{axis}{NIGHTLY}"
     remedy = {
         Kind.INSTALLED: 'give the matrix backend = "system", or a version',
         Kind.NIGHTLY: f"name the nightly itself, such as {axis} 2.16.0.dev20261101",
@@ -211,6 +213,8 @@ def violations(requirements: Iterable[str], system: Mapping[str, str]) -> tuple[
 
 
 def _satisfies(wanted: Requirement, version: str) -> bool:
+    if not wanted.specifier:
+        return True
     try:
         return wanted.specifier.contains(Version(version), prereleases=True)
     except InvalidVersion:

@@ -21,7 +21,7 @@ from pinproof import lock as locks
 from pinproof import pipconfig, process
 from pinproof.errors import ResolveError
 from pinproof.installer import Installer, installer
-from pinproof.lock import Lock, Pin, Request
+from pinproof.lock import NIGHTLY, Lock, Pin, Request
 from pinproof.wheeltags import best_wheel
 
 __all__ = ["Installer", "Resolution", "installer", "resolve"]
@@ -141,6 +141,7 @@ class _Solver:
             *(word for place in places for word in ("--find-links", place)),
             *(("--python-platform", request.platform) if request.platform else ()),
             *(("--torch-backend", backend) if backend else ()),
+            *(w for name in _nightlies(request) for w in ("--prerelease-package", f"{name}=allow")),
             *(("--exclude-newer", request.exclude_newer) if request.exclude_newer else ()),
             *("--constraints", self._file("constraints", [*request.constraints, *more])),
             *("--excludes", self._file("excludes", request.excludes)),
@@ -242,15 +243,18 @@ def _is_build(wanted: str | None, pins: Sequence[Pin]) -> bool:
 
 def _reject_releases(request: Request, pins: Sequence[Pin]) -> None:
     """Raise where a nightly resolved to a release: that is not what the cell is about."""
-    for text in request.product:
-        name = text.removesuffix(">=0.dev0")
-        version = _version(pins, canonicalize_name(name))
-        if name != text and version and not Version(version).is_devrelease:
+    for name in _nightlies(request):
+        version = _version(pins, name)
+        if version and not Version(version).is_devrelease:
             raise ResolveError(
                 f"the indexes hold no nightly of {name}, only {version}",
                 conflict=False,
                 remedy="add the nightly index to pip's extra-index-url",
             )
+
+
+def _nightlies(request: Request) -> list[str]:
+    return [text.removesuffix(NIGHTLY) for text in request.product if text.endswith(NIGHTLY)]
 
 
 def _read(path: Path, request: Request, backend: str) -> _Answer:

@@ -17,6 +17,7 @@ from pinproof import (
     environment,
     gitref,
     matrixfile,
+    pins,
     plan,
     preview,
     progress,
@@ -157,7 +158,7 @@ class _Run:
     @functools.cached_property
     def _installer(self) -> Installer:
         house = wheelhouse.load(self.options.wheelhouse) if self.options.wheelhouse else None
-        return resolve.installer(offline=self.options.offline, house=house)
+        return installer.find(offline=self.options.offline, house=house)
 
     @functools.cache  # noqa: B019 - lives as long as the run
     def _backend(self, name: str) -> Backend:

@@ -12,7 +12,7 @@ from typing import Any
 from pinproof_cell import candidates, thresholds
 from pinproof_cell.cases import suite as all_cases
 from pinproof_cell.request import SCHEMA, BadRequestError, Request
-from pinproof_cell.supervise import CASE_LIMIT, Run, Suite, supervise
+from pinproof_cell.supervise import Run, Suite, supervise
 
 
 def run(
@@ -20,7 +20,7 @@ def run(
     *,
     names: Sequence[str] | None = None,
     cases: Sequence[str] | None = None,
-    case_limit: float = CASE_LIMIT,
+    case_limit: float | None = None,
 ) -> dict[str, Any]:
     """Run the suite of a request; returns the correctness document.
 

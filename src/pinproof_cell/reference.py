@@ -94,5 +94,6 @@ def _tiles(q: Tensor, head_dim: int, careful: bool, causal: bool, seqlen_k: int)
         head_dim=head_dim,
         causal=causal,
         seqlen_k=seqlen_k,
-        shared=properties.shared_memory_per_block_optin,
+        # Older torch does not tell: then take what every GPU since sm_80 has.
+        shared=getattr(properties, "shared_memory_per_block_optin", kernel.SM120_SHARED),
     )

@@ -21,9 +21,10 @@ from typing import Any
 
 from pinproof_cell import child
 
-#: How long a child may take before its first case, and for each case, in seconds.
+#: How long a child may take before its first case, in seconds: `import vllm` reads gigabytes.
 START_LIMIT = 300.0
-CASE_LIMIT = 120.0
+#: How long a case may take, in seconds, by device: on a GPU its first launch compiles.
+CASE_LIMIT = {"cpu": 120.0, "cuda": 300.0}
 #: After so many dead children the remaining cases count as errors: each restart imports torch.
 MOST_DEATHS = 20
 
@@ -73,7 +74,7 @@ class Suite:
     cases: Sequence[str]
     target: str
     seed: int = 0
-    case_limit: float = CASE_LIMIT
+    case_limit: float | None = None
     start_limit: float = START_LIMIT
     say: Callable[[str], None] = field(default=print)
 
@@ -81,6 +82,11 @@ class Suite:
     def device(self) -> str:
         """The torch device that the cases run on."""
         return "cpu" if self.target == "cpu" else "cuda"
+
+    @property
+    def limit(self) -> float:
+        """How long one case may take, in seconds."""
+        return CASE_LIMIT[self.device] if self.case_limit is None else self.case_limit
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ def _blame(journal: Journal, ended: child.Ended, suite: Suite) -> bool:
     if case is None:
         return False
     status = "HANG" if ended.timed_out else "CRASH"
-    reason = f"no answer in {suite.case_limit:g} s" if ended.timed_out else ended.reason
+    reason = f"no answer in {suite.limit:g} s" if ended.timed_out else ended.reason
     suite.say(f"correctness {case}: {status}, {reason}")
     journal.add(
         "end",
@@ -216,7 +222,7 @@ def _watch(
             return False
         if now != at:
             since, at = time.monotonic(), now
-        limit = suite.start_limit if at[0] == first else suite.case_limit
+        limit = suite.start_limit if at[0] == first else suite.limit
         if time.monotonic() - since > limit:
             return True
 

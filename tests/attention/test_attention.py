@@ -32,7 +32,8 @@ def test_output_and_lse_are_those_of_a_correct_kernel(
 ) -> None:
     """Output and log-sum-exp lie where rounding alone may put them."""
     from pinproof_cell import thresholds
-    from pinproof_cell.examine import CRASH, UNSUPPORTED, DeviceLostError, examine
+    from pinproof_cell.candidates.distribution import failure
+    from pinproof_cell.examine import CRASH, ERROR, UNSUPPORTED, DeviceLostError, examine
 
     if journal:
         journal.add("start", case=case.id)
@@ -50,6 +51,11 @@ def test_output_and_lse_are_those_of_a_correct_kernel(
         _record(journal, case, CRASH, reasons=[str(lost)])
         # The context is broken for every later case; the supervisor starts a fresh process.
         os._exit(70)
+    except Exception as error:
+        # Ours, not the candidate's, such as memory that the oracle did not get: never a pass.
+        if journal:
+            _record(journal, case, ERROR, reasons=[f"harness: {failure(error)}"])
+        raise
     if journal:
         _record(journal, case, result.status, result.stats, result.reasons, result.seconds)
     if result.status == UNSUPPORTED:

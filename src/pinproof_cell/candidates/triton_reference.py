@@ -33,9 +33,14 @@ class TritonReference:
         return version("triton")
 
     def available(self) -> str | None:
-        """Return why Triton cannot be imported, or None."""
+        """Return why Triton cannot be imported or has no device, or None."""
         try:
-            import pinproof_cell.reference  # noqa: F401
+            import torch
+
+            from pinproof_cell import reference
+
+            if not reference.INTERPRETED and not torch.cuda.is_available():
+                return "torch sees no CUDA device"
         except Exception as error:
             return failure(error)
         return None

@@ -57,7 +57,7 @@ def test_softcap_alibi_window_and_scale_together() -> None:
 
 
 def test_any_strides() -> None:
-    """Transposed, expanded and negative-free sliced views are read where they stand."""
+    """Transposed, sliced and expanded views are read where they stand."""
     q, k, v = draw((2, 64, 2, 32), (2, 64, 2, 32))
     assert_agrees(q.transpose(1, 2).contiguous().transpose(1, 2), k, v)
     assert_agrees(q.transpose(1, 3).contiguous().transpose(1, 3), k[:, ::2], v[:, ::2])
