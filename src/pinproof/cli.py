@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"pinproof: {error}", file=sys.stderr)
         code = error.exit_code
     except typer.TyperException as error:
-        message = getattr(error, "format_message", lambda: str(error))()
+        tell = getattr(error, "format_message", error.__str__)
+        message = tell()
         print(f"pinproof: {message}\n  next step: pinproof --help", file=sys.stderr)
         code = ExitCode.CONFIGURATION
     except (typer.Abort, KeyboardInterrupt):

@@ -68,10 +68,10 @@ def make(order: Order, tell: Tell = lambda text, done, total: None) -> House:
     """
     platform_tags(order.platform)
     requests, notes = _requests(order)
-    answers = _resolved(order, requests, tell)
-    wanted = _wanted(answers, requests)
     try:
         order.out.mkdir(parents=True, exist_ok=True)
+        answers = _resolved(requests, tell)
+        wanted = _wanted(answers, requests)
         _download(order, [entry for entry in answers.values() if entry.resolution], wanted, tell)
         wheels = _verified(order.out, wanted)
     except OSError as error:
@@ -178,7 +178,7 @@ def _request(order: Order, matrix: Matrix, cell: Cell) -> Request:
     return replace(work.request, platform=order.platform)
 
 
-def _resolved(order: Order, requests: Mapping[str, Request], tell: Tell) -> dict[str, Entry]:
+def _resolved(requests: Mapping[str, Request], tell: Tell) -> dict[str, Entry]:
     """Resolve every request once; the cells of equal ones share the answer."""
     tool = installer()
     answers: dict[str, Entry] = {}

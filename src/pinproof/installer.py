@@ -31,7 +31,9 @@ TOOL_ENV = re.compile(
 class House(Protocol):
     """What a resolution needs of a wheelhouse."""
 
-    directory: Path
+    @property
+    def directory(self) -> Path:
+        """Where the wheels lie."""
 
     def recall(self, request: Request) -> Resolution | None:
         """Return what was resolved for `request` when the wheelhouse was made, or None."""

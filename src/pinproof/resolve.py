@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -178,7 +179,7 @@ def _product(solver: _Solver) -> tuple[_Answer, list[str]]:
     try:
         first = solver.solve(request.product)
     except ResolveError as error:
-        if not error.conflict or wanted in (None, "cuda"):
+        if not error.conflict or wanted in (None, "cuda") or _has_build(solver):
             raise
         problem = error
     if first is not None and _is_build(wanted, first.pins):
@@ -206,6 +207,15 @@ def _product(solver: _Solver) -> tuple[_Answer, list[str]]:
             cause=error.cause,
             remedy=f"add a source of {wanted} builds to pip's extra-index-url or find-links",
         ) from error
+
+
+def _has_build(solver: _Solver) -> bool:
+    """Say whether the sources hold the wanted build of torch: then a conflict is about the rest."""
+    torch = [text for text in solver.request.product if Requirement(text).name == "torch"]
+    try:
+        return bool(torch) and _is_build(solver.request.torch, solver.solve(torch).pins)
+    except ResolveError:
+        return False
 
 
 def _harness(solver: _Solver, product: _Answer) -> _Answer:

@@ -120,6 +120,9 @@ class Runner:
     def _install(self, step: Step, work: CellWork, cancel: threading.Event) -> Evidence:
         assert work.lock is not None  # noqa: S101 - a plan has installs only behind a lock
         home = self.environment(step.owner)
+        if filled_by(home) != step.digest:
+            # Another install, or half of one, may have left files that no wheel knows of.
+            shutil.rmtree(home, ignore_errors=True)
         (home / MARK).unlink(missing_ok=True)
         evidence = self.executor.execute(step, self._install_spec(step, work, work.lock), cancel)
         if evidence.outcome is not Outcome.OK:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -22,7 +23,6 @@ from pinproof import (
     preview,
     progress,
     recipe,
-    resolve,
     results,
     runner,
     scheduler,
@@ -30,16 +30,18 @@ from pinproof import (
     verdict,
     wheelhouse,
 )
+from pinproof import installer as installers
 from pinproof.environment import Backend
 from pinproof.errors import ExitCode, PinproofError, ResolveError
 from pinproof.evidence import Evidence, Outcome, digest_of
 from pinproof.execute import Executor, now
+from pinproof.installer import Installer
 from pinproof.lock import Lock
 from pinproof.machine import Machine, this_machine
-from pinproof.options import Options
+from pinproof.options import Options, root
 from pinproof.plan import Plan, State, Step
 from pinproof.recipe import CellWork
-from pinproof.resolve import Installer, Resolution
+from pinproof.resolve import Resolution
 from pinproof.results import Row
 from pinproof.selection import Selection
 from pinproof.stage import Stage
@@ -158,7 +160,7 @@ class _Run:
     @functools.cached_property
     def _installer(self) -> Installer:
         house = wheelhouse.load(self.options.wheelhouse) if self.options.wheelhouse else None
-        return installer.find(offline=self.options.offline, house=house)
+        return installers.installer(offline=self.options.offline, house=house)
 
     @functools.cache  # noqa: B019 - lives as long as the run
     def _backend(self, name: str) -> Backend:
@@ -324,7 +326,7 @@ class _Run:
                 started=started,
                 finished=now(),
                 exit_code=code,
-                logs=str(self.store.root / "logs"),
+                logs=os.path.relpath(self.store.root / "logs", root()),
             )
         )
         return Proof(document=document, rows=tuple(rows), works=works, exit_code=code)

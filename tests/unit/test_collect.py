@@ -1,8 +1,6 @@
-import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wheels import make_index, make_wheel, sha256
 
-from pinproof import collect, environment, matrixfile, process, recipe, wheelhouse
 from pinproof import cell as cells
+from pinproof import collect, environment, matrixfile, process, recipe, wheelhouse
 from pinproof.collect import Order
 from pinproof.errors import ConfigurationError, InfrastructureError, NothingRanError, ResolveError
 from pinproof.resolve import installer, resolve
@@ -23,10 +21,10 @@ HERE = "{}.{}".format(*sys.version_info[:2])
 
 MATRIX = """
 format = 1
-[targets.cpu]
+[targets.sm_90]
 [[matrix]]
 name = "tiny"
-target = "cpu"
+target = "sm_90"
 checks = ["correctness"]
 axes = { torch = ["2.13.0", "2.12.0"], triton = ["bundled"] }
 """
@@ -38,7 +36,8 @@ def world(tmp_path, monkeypatch):
     files = tmp_path / "files"
     other = OTHER.replace(".", "")
     made = [
-        make_wheel(files, "torch", "2.13.0", requires=["lib", "old; python_version < '3'"]),
+        make_wheel(files, "torch", "2.13.0", requires=["lib", "nvidia-cuda-runtime"]),
+        make_wheel(files, "nvidia-cuda-runtime", "13.0.96"),
         make_wheel(files, "lib", "1.0", tag=f"cp{other}-cp{other}-manylinux_2_28_aarch64"),
         make_wheel(files, "lib", "1.0", tag="py3-none-manylinux_2_17_x86_64"),
         make_wheel(files, "host-tool", "1.0"),
@@ -168,9 +167,12 @@ def test_a_directory_that_cannot_be_written_is_named(world):
         collect.make(order(world))
 
 
-def test_the_script_collects_and_prints_what_each_cell_takes(world):
-    pyproject = collect.host_requirements(ROOT / "pyproject.toml")
-    assert any(text.startswith("nox") for text in pyproject)
+def test_pinproof_s_own_dependencies_are_those_of_its_pyproject():
+    names = {text.partition(">")[0] for text in collect.host_requirements(ROOT / "pyproject.toml")}
+    assert {"nox", "uv", "packaging"} <= names
+
+
+def test_the_script_ends_with_the_exit_code_of_the_error_and_no_traceback(world):
     words = ["--matrix", "tiny", "--matrix-file", world / "matrix.toml", "--out", world / "house"]
     script = [sys.executable, ROOT / "scripts/make_wheelhouse.py", *words, "--platform", "amiga"]
     done = subprocess.run(
@@ -217,5 +219,5 @@ def test_a_list_that_names_nothing_or_is_not_there_is_refused(tmp_path, text):
         collect.read_frozen(path)
 
 
-def test_this_machine_has_a_platform_name_that_wheels_can_be_chosen_for(tmp_path):
+def test_this_machine_has_a_platform_name_that_wheels_can_be_chosen_for():
     assert collect.platform_tags(collect.this_platform())

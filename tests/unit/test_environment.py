@@ -58,7 +58,11 @@ def test_the_user_site_is_out_and_what_the_machine_needs_is_in():
 
 def test_the_search_path_is_without_the_caller_s_environments_and_the_working_directory():
     own = f"{sys.prefix}/bin" if sys.prefix != sys.base_prefix else "/venv/sbin"
-    caller = {"PATH": f"/venv/bin:{own}:/conda/bin::/usr/bin:/bin", "VIRTUAL_ENV": "/venv", "CONDA_PREFIX": "/conda"}
+    caller = {
+        "PATH": f"/venv/bin:{own}:/conda/bin::/usr/bin:/bin",
+        "VIRTUAL_ENV": "/venv",
+        "CONDA_PREFIX": "/conda",
+    }
     assert isolated_env(caller, {})["PATH"] == "/usr/bin:/bin"
 
 
@@ -75,7 +79,8 @@ def test_of_the_library_path_only_the_driver_reaches_a_cell(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("conda", "not there yet"), ("sytem", "Did you mean 'system'"), ("", "unknown")]
+    ("name", "told"),
+    [("conda", "not there yet"), ("sytem", "Did you mean 'system'"), ("", "unknown")],
 )
 def test_a_back_end_that_is_not_there_says_what_to_use(name, told):
     with pytest.raises(ConfigurationError, match=told) as caught:

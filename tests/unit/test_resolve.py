@@ -21,7 +21,9 @@ class World:
         self.files: list[Path] = []
 
     def add(self, name, version, *, requires=(), tag=ANY):
-        self.files.append(make_wheel(self.root / "files", name, version, requires=requires, tag=tag))
+        self.files.append(
+            make_wheel(self.root / "files", name, version, requires=requires, tag=tag)
+        )
         return self.files[-1]
 
     def installer(self, **more):
@@ -163,6 +165,14 @@ def test_a_cpu_cell_takes_the_cpu_build_that_the_sources_have(world):
     found = resolve(ask("torch==2.13.0", torch="cpu"), world.installer())
     assert names(found.lock.pins) == ["torch 2.13.0+cpu"]
     assert found.notes == ()
+
+
+def test_a_conflict_beside_the_right_build_of_torch_is_a_fact(world):
+    torches(world, "2.13.0", "2.13.0+cpu")
+    world.add("app", "1.0", requires=["torch<2.13"])
+    with pytest.raises(ResolveError, match=r"no versions fit torch==2\.13\.0, app") as caught:
+        resolve(ask("torch==2.13.0", "app", torch="cpu"), world.installer())
+    assert caught.value.conflict
 
 
 def test_a_gpu_cell_does_not_take_a_cpu_build_though_it_sorts_higher(world):
