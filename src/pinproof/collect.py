@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform as host
 import re
 import sys
@@ -10,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from packaging.utils import canonicalize_name
 
@@ -26,6 +25,7 @@ from pinproof.errors import (
 from pinproof.lock import Lock, Pin, Request
 from pinproof.matrixfile import Matrix
 from pinproof.resolve import Resolution, installer, resolve
+from pinproof.store import sha256
 from pinproof.wheelhouse import HOST, Entry, House, Wheel, key_of
 from pinproof.wheeltags import platform_tags
 
@@ -141,10 +141,7 @@ def host_requirements(pyproject: Path) -> tuple[str, ...]:
 def _requests(order: Order) -> tuple[dict[str, Request], list[str]]:
     """Return the request of every cell and of the host, and what the house will not hold."""
     matrix = matrixfile.load(order.matrix_file).named(order.matrix)
-    if order.backend is not None:
-        overrides = tuple(replace(each, backend=None) for each in matrix.overrides)
-        backend: Any = order.backend
-        matrix = replace(matrix, backend=backend, overrides=overrides)
+    matrix = matrix.on(cast("Any", order.backend))
     chosen = cells.select(cells.expand(matrix), order.select)
     tried = [cell for cell in chosen if cell.exclusion is None]
     if not tried:
@@ -274,12 +271,7 @@ def _absent(out: Path, files: Iterable[str]) -> list[str]:
 
 
 def _is_there(path: Path, pin: Pin) -> bool:
-    return path.is_file() and _sha256(path) == pin.sha256
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return path.is_file() and sha256(path) == pin.sha256
 
 
 def _verified(out: Path, wanted: Mapping[str, tuple[Pin, tuple[str, ...]]]) -> tuple[Wheel, ...]:

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -200,6 +200,15 @@ def look(python: Path) -> Interpreter:
         for name, texts in requires.items()
     }
     return Interpreter(python=version, paths=tuple(paths), packages=packages, requires=needs)
+
+
+def forget(packages: Iterable[str], installer: Installer) -> list[str]:
+    """Return the command that drops packages from uv's cache, after `integrity` found an edit.
+
+    The edit went through a hard link into the cache, so an environment that is made again would
+    get the edited file again, with ``--reinstall`` too. Delete the environment, forget, install.
+    """
+    return [installer.uv, "cache", "clean", *sorted(set(packages))]
 
 
 def isolated_env(caller: Mapping[str, str], cell_env: Mapping[str, str]) -> dict[str, str]:

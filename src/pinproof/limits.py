@@ -31,6 +31,18 @@ _DTYPES = ("bf16", "fp16", "fp32", "fp64")
 _INPUTS = ("diffuse", "peaked")
 _MOST = 3
 
+#: How `pinproof_cell.examine` says what a candidate does not take, and those features in words.
+_ADMITS = re.compile(r"does not admit (.+)$")
+_FEATURES = {
+    "causal-rectangular": "causal with Sq != Sk",
+    "gqa": "grouped heads",
+    "unaligned-head": "head dimensions that are no multiple of 8",
+    "wide-head": "head dimensions above 128",
+    "empty-rows": "rows that see no key",
+    "one-key": "a single key",
+    "no-keys": "Sk = 0",
+}
+
 
 def features(case_id: str) -> dict[str, int]:
     """Return what a case is, each property with its rank: low ranks make better advice.
@@ -137,6 +149,19 @@ def ids(cases: Sequence[Mapping[str, Any]], status: str) -> list[str]:
     return [str(case["id"]) for case in cases if case["status"] == status]
 
 
+def _refused(cases: Sequence[Mapping[str, Any]], passing: Collection[str]) -> str:
+    """Say what a candidate refuses: the features that it names itself, else what is in the cases.
+
+    A candidate names every feature of a case that it lacks, so each of them is refused alone too.
+    """
+    refused = [case for case in cases if case["status"] == "UNSUPPORTED"]
+    named = [match[1] for case in refused if (match := _ADMITS.search(detail(case)))]
+    if not refused or len(named) < len(refused):
+        return describe([str(case["id"]) for case in refused], passing) if refused else ""
+    words = sorted({word for words in named for word in words.split(", ")})
+    return ", ".join(_FEATURES.get(word, word) for word in words)
+
+
 def limits(
     correctness: Mapping[str, Any],
     throughput: Mapping[str, Any],
@@ -152,8 +177,8 @@ def limits(
             where = describe(ids(group, status), passing)
             verb = "expect less precision" if status == "DEGRADED" else "do not call"
             yield f"{name}: {verb} with {where} ({detail(group[0])})"
-        if passing and (refused := ids(inside, "UNSUPPORTED")):
-            yield f"{name}: refuses {describe(refused, passing)}"
+        if passing and (refused := _refused(inside, passing)):
+            yield f"{name}: refuses {refused}"
     for point in throughput.get("points", ()):
         if point["status"] == "ERROR":
             yield f"{point['candidate']}: not timed at {point['point']} ({point.get('reason')})"

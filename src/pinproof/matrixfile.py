@@ -7,9 +7,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pinproof import axis, facts, matrixcheck, schema
 from pinproof.errors import ConfigurationError, did_you_mean
@@ -128,6 +128,22 @@ class Matrix:
     def dimensions(self) -> tuple[axis.Dimension, ...]:
         """What the product runs over: the axes, those of a zip group as one."""
         return axis.dimensions(self.axes, self.zip)
+
+    def on(self, backend: Backend | None) -> Matrix:
+        """Return the matrix with `backend` for every cell, whatever it says; None changes nothing.
+
+        Raises ConfigurationError for a name that is no back end.
+        """
+        if backend is None:
+            return self
+        if backend not in get_args(Backend):
+            known = ", ".join(get_args(Backend))
+            raise ConfigurationError(
+                f"unknown back end {backend!r}.{did_you_mean(backend, get_args(Backend))}",
+                remedy=f"use one of: {known} (conda is not there yet)",
+            )
+        overrides = tuple(replace(each, backend=None) for each in self.overrides)
+        return replace(self, backend=backend, overrides=overrides)
 
     @property
     def size(self) -> int:

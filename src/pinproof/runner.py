@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pinproof import integrity, recipe, resolve
+from pinproof import integrity, process, recipe, resolve
 from pinproof.build import TOOLS, Build
-from pinproof.environment import Backend, isolated_env
+from pinproof.environment import Backend, forget, isolated_env
 from pinproof.errors import InfrastructureError, ResolveError
 from pinproof.evidence import Evidence, Outcome
 from pinproof.execute import Executor, SessionSpec, now
@@ -21,7 +21,7 @@ from pinproof.plan import Step
 from pinproof.recipe import CellWork
 from pinproof.resolve import Installer
 from pinproof.stage import Stage
-from pinproof.store import Store, read_json, write_json, write_text
+from pinproof.store import Store, read_json, sha256, write_json, write_text
 
 #: Inside an environment: which install filled it, and how its files looked then.
 MARK, LOOKS = "pinproof-install.json", "pinproof-files.json"
@@ -91,7 +91,7 @@ class Runner:
         wheels = sorted(out.glob("*.whl"))
         if len(wheels) != 1:
             return _instead(evidence, Outcome.FAILED, f"the build left {len(wheels)} wheels")
-        data = {"wheel": wheels[0].name, "sha256": recipe.sha256(wheels[0])}
+        data = {"wheel": wheels[0].name, "sha256": sha256(wheels[0])}
         return _instead(evidence, Outcome.OK, "", data)
 
     def _build_spec(self, build: Build, work: CellWork, lock: Lock) -> SessionSpec:
@@ -194,7 +194,9 @@ class Runner:
             raise InfrastructureError(f"{home} cannot be read: {error}") from None
         if not changes:
             return ""
-        (home / MARK).unlink(missing_ok=True)
+        # The edit went through a hard link into uv's cache, and would come back from there.
+        shutil.rmtree(home, ignore_errors=True)
+        process.run(forget((change.package for change in changes), self.installer()))
         more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
         return f"{changes[0]}{more}; the environment will be made again"
 
@@ -217,7 +219,7 @@ def wheels_of(work: CellWork, store: Store) -> tuple[Wheel, ...]:
             continue
         path = store.build_dir(build.key) / evidence.data["wheel"]
         wheel = Wheel(path=str(path), sha256=evidence.data["sha256"])
-        if not path.is_file() or recipe.sha256(path) != wheel.sha256:
+        if not path.is_file() or sha256(path) != wheel.sha256:
             raise InfrastructureError(
                 f"{path} is not the wheel that was built",
                 cause="it was removed or edited since",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from pinproof import axis as axes
 from pinproof import build as builds
@@ -104,6 +104,7 @@ def pin(options: Options, out_dir: Path) -> tuple[Path, ...]:
         lock or Lock(python=""),
         out_dir,
         system=work.system if work else None,
+        sources=installers.installer(offline=options.offline).sources,
     )
 
 
@@ -170,11 +171,7 @@ class _Run:
     def _works(self) -> dict[str, CellWork]:
         """Say what each cell has to install; what cannot be said is the cell's problem."""
         works: dict[str, CellWork] = {}
-        matrix = self.chosen.matrix
-        if self.options.backend is not None:
-            overrides = tuple(replace(each, backend=None) for each in matrix.overrides)
-            backend: Any = self.options.backend
-            matrix = replace(matrix, backend=backend, overrides=overrides)
+        matrix = self.chosen.matrix.on(cast("Any", self.options.backend))
         for cell in self.chosen.tried:
             system = self._backend(matrixfile.settings(matrix, cell).backend).system()
             python = system.python if system else "{}.{}".format(*sys.version_info[:2])

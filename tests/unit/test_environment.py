@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wheels import make_wheel, sha256
 
-from pinproof import environment, process
+from pinproof import environment, integrity, process
 from pinproof.environment import Interpreter, System, Uv, isolated_env
 from pinproof.errors import ConfigurationError
 from pinproof.installer import Installer, find_uv
@@ -185,3 +186,21 @@ def test_a_cell_on_a_virtual_environment_sees_its_packages_behind_its_own(place)
     done = process.run([cell, "-c", script], env=isolated_env(os.environ, {}))
     assert done.output == "1 2 editable\n"
     assert place.packages(base) == {"alpha": "1", "beta": "1"}
+
+
+def test_an_edited_file_comes_back_from_the_cache_until_its_package_is_forgotten(place):
+    lock = place.lock(alpha="1")
+    first = place.venv("first")
+    place.fill(Uv(), first, lock)
+    (site,) = environment.look(first).paths
+    with Path(site, "alpha.py").open("a") as file:
+        file.write("edited = True\n")
+
+    second = place.venv("second")
+    place.fill(Uv(), second, lock)
+    (site,) = environment.look(second).paths
+    (change,) = integrity.check(Path(site))
+    shutil.rmtree(place.root / "second")
+    assert process.run(environment.forget([change.package], place.tool), env=place.tool.env).ok
+    place.fill(Uv(), place.venv("second"), lock)
+    assert integrity.check(Path(site)) == []

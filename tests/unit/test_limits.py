@@ -2,7 +2,9 @@
 
 import pytest
 
+from pinproof import limits
 from pinproof.limits import describe, features, grouped
+from pinproof.matrixfile import Policy
 
 GOOD = [
     "128x128-d64-bf16-diffuse",
@@ -56,3 +58,19 @@ def test_failures_are_grouped_by_kind_the_worst_first():
     ]
     shown = [(status, [case["id"] for case in group]) for status, group in grouped(cases)]
     assert shown == [("CRASH", ["d"]), ("CRASH", ["c", "e"]), ("DEGRADED", ["a"])]
+
+
+def test_a_candidate_that_names_what_it_lacks_is_quoted_feature_by_feature() -> None:
+    def refused(case_id: str, what: str) -> dict[str, object]:
+        reasons = [f"sdpa does not admit {what}"]
+        return {"id": case_id, "status": "UNSUPPORTED", "uses": ["serving"], "reasons": reasons}
+
+    cases = [
+        {"id": "128x128-d64-bf16-diffuse", "status": "PASS", "uses": ["serving"]},
+        refused("97x160-d128-window31.7-bf16-diffuse", "window"),
+        refused("128x217-d64-causal-softcap15-bf16-diffuse", "causal-rectangular, softcap"),
+    ]
+    document = {"candidates": [{"name": "sdpa", "cases": cases}]}
+    assert list(limits.limits(document, {}, None, Policy())) == [
+        "sdpa: refuses causal with Sq != Sk, softcap, window"
+    ]
