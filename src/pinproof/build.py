@@ -93,8 +93,8 @@ def needed(cell: Cell) -> tuple[str, ...]:
     return tuple(built)
 
 
-def of(cell: Cell, project: str, lock: Lock, commit: str = "") -> Build:
-    """Return the build of `project` for `cell` against the torch in `lock`.
+def of(cell: Cell, project: str, lock: Lock, *, torch: str, commit: str = "") -> Build:
+    """Return the build of `project` for `cell` against that version of torch.
 
     `commit` is what a git reference resolved to; a moving name must not be part of a key.
     """
@@ -109,7 +109,7 @@ def of(cell: Cell, project: str, lock: Lock, commit: str = "") -> Build:
     return Build(
         project=project,
         source=source,
-        torch=lock.version("torch") or "",
+        torch=torch,
         cuda=cell.axis("cuda"),
         archs=arch,
         python=lock.python,

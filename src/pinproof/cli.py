@@ -188,13 +188,9 @@ def show(
 
     Example: pinproof report --matrix hopper --markdown
     """
-    name = (
-        matrix
-        or selection.default_matrix(
-            matrixfile.load(_given(matrix_file, "matrix.toml")), this_machine()
-        ).name
-    )
-    directory = Store(_given(store, ".pinproof")).results_dir(name)
+    file = matrixfile.load(_given(matrix_file, "matrix.toml"))
+    chosen = file.named(matrix) if matrix else selection.default_matrix(file, this_machine())
+    directory = Store(_given(store, ".pinproof")).results_dir(chosen.name)
     document = results.read(directory / "results.json")
     if as_json:
         _print_json(document)

@@ -55,8 +55,11 @@ class CellWork:
         """The source builds of the cell; none before its lock is known."""
         if self.lock is None:
             return ()
+        torch = self.lock.version("torch") or self.system.get("torch", "")
         return tuple(
-            builds.of(self.cell, project, self.lock, self.commits.get(project, ""))
+            builds.of(
+                self.cell, project, self.lock, torch=torch, commit=self.commits.get(project, "")
+            )
             for project in builds.needed(self.cell)
         )
 
