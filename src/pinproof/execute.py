@@ -1,10 +1,13 @@
-"""Executes one step as a child `nox`, and turns what came back into evidence."""
+"""Executes steps as sessions of a child `nox`, and turns what came back into evidence."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +21,7 @@ from pinproof.machine import Machine
 from pinproof.plan import Step
 from pinproof.process import Finished, signal_name
 from pinproof.stage import Stage
-from pinproof.store import Store, read_json, write_json
+from pinproof.store import Store, read_json, write_text
 
 NOXFILE = Path(__file__).with_name("step_noxfile.py")
 
@@ -43,6 +46,13 @@ class SessionSpec:
     out: Path | None = None
 
 
+Begin = Callable[[Step], None]
+End = Callable[[Step, Evidence], None]
+
+_BEGINS = re.compile(r"nox > Running session (\S+)$")
+_ENDS = re.compile(r"nox > Session (\S+) (?:was successful|failed|aborted)\b")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Executor:
     """Where steps are executed: the store, nox's environments, the machine, the listener."""
@@ -52,36 +62,61 @@ class Executor:
     machine: Machine
     on_line: Callable[[str, str], None]
 
-    def execute(self, step: Step, spec: SessionSpec, cancel: threading.Event) -> Evidence:
-        """Run `spec` for `step` in a child nox and return the evidence. Does not save it.
+    def execute(
+        self,
+        lane: Sequence[tuple[Step, SessionSpec]],
+        cancel: threading.Event,
+        begin: Begin,
+        end: End,
+    ) -> None:
+        """Run the steps of `lane` one after the other, as sessions of one child nox.
 
-        Raises InfrastructureError where the store cannot be written.
+        Calls `begin` and `end` for each of them, from another thread. A step that hangs ends its
+        child, and the steps behind it go on in another. Saves nothing.
+
+        Raises InfrastructureError where the store cannot be written or nox cannot be started.
         """
-        scratch = self.store.scratch(step.owner, step.stage)
-        stepfile, status = scratch / "step.json", scratch / "status"
-        for stale in (status, spec.out):
-            if stale is not None:
-                stale.unlink(missing_ok=True)
-        write_json(stepfile, {**_session(spec), "status": str(status)})
-        log = self.store.log_path(step.owner, step.stage)
-        log.unlink(missing_ok=True)
-        started = now()
+        left = list(lane)
+        while left and not cancel.is_set():
+            tape = _Tape(self, left, cancel, begin, end)
+            output = self._nox(left, tape)
+            tape.close(output)
+            left = tape.left
+        for step, _ in left:
+            self._untouched(step, begin, end)
+
+    def _nox(self, lane: Sequence[tuple[Step, SessionSpec]], tape: _Tape) -> Finished:
+        """Run one child nox over the sessions of `lane`."""
+        secrets: dict[str, str] = {}
+        sessions = []
+        for step, spec in lane:
+            status = self.status_path(step)
+            for stale in (status, spec.out, self.store.log_path(step.owner, step.stage)):
+                if stale is not None:
+                    stale.unlink(missing_ok=True)
+            status.parent.mkdir(parents=True, exist_ok=True)
+            secrets |= spec.secrets
+            sessions.append({**_session(spec), "status": str(status)})
+        first = lane[0][0]
+        stepfile = self.store.scratch(first.owner, first.stage) / "step.json"
         try:
-            finished = process.run(
-                nox_command(self.envdir, spec.session),
-                env={**spec.secrets, **nox_environment(stepfile)},
-                timeout=step.timeout,
-                log=log,
-                on_line=lambda line: self.on_line(step.id, line),
-                cancel=cancel,
+            stepfile.write_text(json.dumps({"sessions": sessions}), encoding="utf-8")
+            return process.run(
+                nox_command(self.envdir, [spec.session for _, spec in lane]),
+                env={**secrets, **nox_environment(stepfile)},
+                on_line=tape.hear,
+                cancel=tape,
             )
         except OSError as error:
-            raise InfrastructureError(f"cannot start nox for {step.id}: {error}") from None
-        data = read_json(spec.out) if spec.out is not None else {}
-        outcome, reason = classify(step.stage, finished, _status(status), data)
-        return self.evidence(
-            step, outcome, reason, data if outcome is Outcome.OK else {}, started, finished.seconds
-        )
+            raise InfrastructureError(f"cannot start nox for {first.id}: {error}") from None
+
+    def _untouched(self, step: Step, begin: Begin, end: End) -> None:
+        begin(step)
+        end(step, self.evidence(step, Outcome.CANCELLED, "interrupted", {}, now(), 0.0))
+
+    def status_path(self, step: Step) -> Path:
+        """Return the file in which a session leaves the exit status of its last command."""
+        return self.store.scratch(step.owner, step.stage) / "status"
 
     def evidence(
         self,
@@ -109,14 +144,94 @@ class Executor:
         )
 
 
+class _Tape:
+    """Cuts what one nox says into its sessions: whose turn it is, what it said, how it ended.
+
+    Stands in for the event that ends the child: it is set when the run is cancelled, and when
+    the session whose turn it is has used up its time.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        lane: Sequence[tuple[Step, SessionSpec]],
+        cancel: threading.Event,
+        begin: Begin,
+        end: End,
+    ) -> None:
+        self.left = list(lane)
+        self._executor = executor
+        self._cancel = cancel
+        self._begin = begin
+        self._end = end
+        self._now: tuple[Step, SessionSpec] | None = None
+        self._lines: list[str] = []
+        self._started, self._began = "", 0.0
+
+    def is_set(self) -> bool:
+        """Say if the child has to end."""
+        return self._cancel.is_set() or self._late()
+
+    def _late(self) -> bool:
+        turn = self._now
+        return turn is not None and time.monotonic() - self._began > turn[0].timeout
+
+    def hear(self, line: str) -> None:
+        """Take a line of the child's output."""
+        match = _BEGINS.match(line)
+        if match and self.left and match[1] == self.left[0][1].session:
+            self._turn()
+        if self._now is None:
+            return
+        step = self._now[0]
+        self._lines.append(line)
+        self._executor.on_line(step.id, line)
+        # A program in the cell may print the same words: what counts is the status file.
+        if _ENDS.match(line) and self._executor.status_path(step).is_file():
+            self._conclude(timed_out=False, cancelled=False)
+
+    def close(self, finished: Finished) -> None:
+        """Conclude what the child left open when it ended."""
+        if self._now is None and self.left and not self._cancel.is_set():
+            # It did not come as far as a session: its words belong to the first.
+            self._turn()
+            self._lines = finished.output.splitlines()
+        if self._now is not None:
+            cancelled = self._cancel.is_set()
+            self._conclude(timed_out=self._late() and not cancelled, cancelled=cancelled)
+
+    def _turn(self) -> None:
+        self._now = self.left.pop(0)
+        self._lines, self._started, self._began = [], now(), time.monotonic()
+        self._begin(self._now[0])
+
+    def _conclude(self, *, timed_out: bool, cancelled: bool) -> None:
+        assert self._now is not None  # noqa: S101 - callers have looked
+        step, spec = self._now
+        seconds = time.monotonic() - self._began
+        self._now = None
+        text = "".join(f"{line}\n" for line in self._lines)
+        write_text(self._executor.store.log_path(step.owner, step.stage), text, durable=False)
+        data = read_json(spec.out) if spec.out is not None else {}
+        finished = Finished(
+            returncode=0, seconds=seconds, output=text, timed_out=timed_out, cancelled=cancelled
+        )
+        status = _status(self._executor.status_path(step))
+        outcome, reason = classify(step.stage, finished, status, data)
+        found = data if outcome is Outcome.OK else {}
+        self._end(
+            step, self._executor.evidence(step, outcome, reason, found, self._started, seconds)
+        )
+
+
 def now() -> str:
     """Return the time in UTC, ISO 8601, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def nox_command(envdir: Path, session: str) -> list[str]:
-    """Return the command that runs one session of a step file."""
-    options = ["--envdir", str(envdir), "--no-dependencies", "-s", session]
+def nox_command(envdir: Path, sessions: Sequence[str]) -> list[str]:
+    """Return the command that runs the sessions of a step file, in that order."""
+    options = ["--envdir", str(envdir), "--no-dependencies", "-s", *sessions]
     return [sys.executable, "-m", "nox", "-f", str(NOXFILE), *options]
 
 

@@ -11,12 +11,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import psutil
 
 #: How long a process group gets between SIGTERM and SIGKILL, in seconds.
 GRACE = 5.0
+
+
+class Cancel(Protocol):
+    """Anything that says if a child has to end, such as a `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Say if it has to end now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,7 @@ def run(
     timeout: float | None = None,
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
-    cancel: threading.Event | None = None,
+    cancel: Cancel | None = None,
     keep: int = 1_000_000,
 ) -> Finished:
     """Run `argv` in its own process group and wait for it.
@@ -139,7 +146,7 @@ def _wait(
     child: subprocess.Popen[str],
     started: float,
     timeout: float | None,
-    cancel: threading.Event | None,
+    cancel: Cancel | None,
 ) -> tuple[bool, bool]:
     """Wait for the end, the timeout or the cancel; return (timed out, cancelled)."""
     pause = 0.005

@@ -1,4 +1,4 @@
-"""Runs one step of a plan: says what its nox session does, and keeps what came of it."""
+"""Runs the steps of a plan: says what their nox sessions do, and keeps what came of them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pinproof import integrity, process, recipe, resolve
-from pinproof.build import TOOLS, Build
+from pinproof.build import TOOLS
 from pinproof.environment import Backend, forget, isolated_env
 from pinproof.errors import InfrastructureError, ResolveError
 from pinproof.evidence import Evidence, Outcome
 from pinproof.execute import Executor, SessionSpec, now
+from pinproof.installer import Installer
 from pinproof.lock import Lock, Wheel
 from pinproof.plan import Step
 from pinproof.recipe import CellWork
-from pinproof.resolve import Installer
+from pinproof.scheduler import Done, Started
 from pinproof.stage import Stage
 from pinproof.store import Store, read_json, sha256, write_json, write_text
 
@@ -36,22 +37,55 @@ class Runner:
     backend: Callable[[str], Backend]
     installer: Callable[[], Installer]
 
-    def __call__(self, step: Step, cancel: threading.Event) -> Evidence:
-        """Execute `step`, save its evidence and return it.
+    def __call__(
+        self, lane: Sequence[Step], cancel: threading.Event, started: Started, done: Done
+    ) -> None:
+        """Execute the steps of `lane` in their order; save and tell the evidence of each.
 
         Raises InfrastructureError where the store cannot be written: then nothing can be kept.
         """
-        work = self.works[step.cells[0]]
+
+        def end(step: Step, evidence: Evidence) -> None:
+            evidence = self._concluded(step, evidence)
+            self.executor.store.save(evidence)
+            done(step, evidence)
+
+        sessions = []
+        for step in lane:
+            work = self.works[step.cells[0]]
+            if step.stage is Stage.RESOLVE:
+                started(step)
+                end(step, self._resolve(step, work, cancel))
+            elif step.stage.measures and (damage := self._damage(step.owner)):
+                started(step)
+                end(step, self.executor.evidence(step, Outcome.INFRA, damage, {}, now(), 0.0))
+            else:
+                sessions.append((step, self._spec(step, work)))
+        self.executor.execute(sessions, cancel, started, end)
+
+    def _spec(self, step: Step, work: CellWork) -> SessionSpec:
+        assert work.lock is not None  # noqa: S101 - a plan has these stages only behind a lock
         match step.stage:
-            case Stage.RESOLVE:
-                evidence = self._resolve(step, work, cancel)
             case Stage.BUILD:
-                evidence = self._build(step, work, cancel)
+                return self._build_spec(step, work, work.lock)
             case Stage.INSTALL:
-                evidence = self._install(step, work, cancel)
+                return self._install_spec(step, work, work.lock)
             case _:
-                evidence = self._measure(step, work, cancel)
-        self.executor.store.save(evidence)
+                return self._measure_spec(step, work, work.lock)
+
+    def _concluded(self, step: Step, evidence: Evidence) -> Evidence:
+        """Look at what a step left that ended OK, before that is believed."""
+        if evidence.outcome is not Outcome.OK or step.stage is Stage.RESOLVE:
+            return evidence
+        if step.stage is Stage.BUILD:
+            return self._built(step, evidence)
+        home = self.environment(step.owner)
+        if step.stage is Stage.INSTALL:
+            (home / LOOKS).unlink(missing_ok=True)
+        if damage := self._damage(step.owner):
+            return _instead(evidence, Outcome.INFRA, damage)
+        if step.stage is Stage.INSTALL:
+            write_json(home / MARK, {"install": step.digest}, durable=False)
         return evidence
 
     def environment(self, owner: str) -> Path:
@@ -80,27 +114,23 @@ class Runner:
         seconds = time.monotonic() - began
         return self.executor.evidence(step, outcome, reason, data, started, seconds)
 
-    def _build(self, step: Step, work: CellWork, cancel: threading.Event) -> Evidence:
-        assert work.lock is not None  # noqa: S101 - a plan has builds only behind a lock
-        build = next(each for each in work.builds if each.owner == step.owner)
-        out = self.executor.store.build_dir(build.key)
-        shutil.rmtree(out, ignore_errors=True)
-        evidence = self.executor.execute(step, self._build_spec(build, work, work.lock), cancel)
-        if evidence.outcome is not Outcome.OK:
-            return evidence
+    def _built(self, step: Step, evidence: Evidence) -> Evidence:
+        out = self.executor.store.build_dir(step.digest)
         wheels = sorted(out.glob("*.whl"))
         if len(wheels) != 1:
             return _instead(evidence, Outcome.FAILED, f"the build left {len(wheels)} wheels")
         data = {"wheel": wheels[0].name, "sha256": sha256(wheels[0])}
         return _instead(evidence, Outcome.OK, "", data)
 
-    def _build_spec(self, build: Build, work: CellWork, lock: Lock) -> SessionSpec:
+    def _build_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
         store, machine = self.executor.store, self.executor.machine
+        build = next(each for each in work.builds if each.owner == step.owner)
+        shutil.rmtree(store.build_dir(build.key), ignore_errors=True)
         installer = self.installer()
         backend = self.backend(work.settings.backend)
         python = self.environment(build.owner) / "bin" / "python"
         lock_file = store.scratch(build.owner, Stage.BUILD) / "lock.txt"
-        write_text(lock_file, lock.text())
+        write_text(lock_file, lock.text(), durable=False)
         tools = [installer.uv, "pip", "install", *installer.source_args]
         variables = build.variables(cores=machine.cores, memory_gib=machine.memory_gib)
         return SessionSpec(
@@ -117,28 +147,17 @@ class Runner:
             secrets=installer.env,
         )
 
-    def _install(self, step: Step, work: CellWork, cancel: threading.Event) -> Evidence:
-        assert work.lock is not None  # noqa: S101 - a plan has installs only behind a lock
+    def _install_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
         home = self.environment(step.owner)
         if filled_by(home) != step.digest:
             # Another install, or half of one, may have left files that no wheel knows of.
             shutil.rmtree(home, ignore_errors=True)
         (home / MARK).unlink(missing_ok=True)
-        evidence = self.executor.execute(step, self._install_spec(step, work, work.lock), cancel)
-        if evidence.outcome is not Outcome.OK:
-            return evidence
-        (home / LOOKS).unlink(missing_ok=True)
-        if damage := self._damage(step.owner):
-            return _instead(evidence, Outcome.INFRA, damage)
-        write_json(home / MARK, {"install": step.digest})
-        return evidence
-
-    def _install_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
         installer = self.installer()
         backend = self.backend(work.settings.backend)
-        python = self.environment(step.owner) / "bin" / "python"
+        python = home / "bin" / "python"
         lock_file = self.executor.store.scratch(step.owner, step.stage) / "lock.txt"
-        write_text(lock_file, lock.text())
+        write_text(lock_file, lock.text(), durable=False)
         own = [wheel.path for wheel in wheels_of(work, self.executor.store)]
         extra = [[installer.uv, "pip", "install", "--no-deps", "--python", str(python), *own]]
         return SessionSpec(
@@ -154,17 +173,7 @@ class Runner:
             secrets=installer.env,
         )
 
-    def _measure(self, step: Step, work: CellWork, cancel: threading.Event) -> Evidence:
-        """Run a stage of `pinproof_cell`, and believe it only where the files are still those."""
-        if damage := self._damage(step.owner):
-            return self.executor.evidence(step, Outcome.INFRA, damage, {}, now(), 0.0)
-        evidence = self.executor.execute(step, self._measure_spec(step, work), cancel)
-        if evidence.outcome is Outcome.OK and (damage := self._damage(step.owner)):
-            return _instead(evidence, Outcome.INFRA, damage)
-        return evidence
-
-    def _measure_spec(self, step: Step, work: CellWork) -> SessionSpec:
-        assert work.lock is not None  # noqa: S101 - a plan measures only behind a lock
+    def _measure_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
         scratch = self.executor.store.scratch(step.owner, step.stage)
         backend = self.backend(work.settings.backend)
         request, out = scratch / "request.json", scratch / "out.json"
@@ -173,7 +182,7 @@ class Runner:
         env = {**dict(work.settings.env), "PYTHONPATH": str(recipe.SOURCES.parent)}
         return SessionSpec(
             session=step.owner,
-            python=backend.python(work.lock.python),
+            python=backend.python(lock.python),
             venv_backend=backend.nox,
             venv_params=backend.params,
             commands=(["python", "-m", "pinproof_cell", str(step.stage), *files],),

@@ -35,6 +35,11 @@ class Stage(StrEnum):
         return list(Stage).index(self)
 
     @property
+    def measures(self) -> bool:
+        """True where the stage runs the cell's own program in its environment."""
+        return self in (Stage.INSPECT, Stage.CORRECTNESS, Stage.THROUGHPUT)
+
+    @property
     def needs_target(self) -> bool:
         """True where the stage measures the GPU, so that it runs only on the cell's target."""
         return self in (Stage.CORRECTNESS, Stage.THROUGHPUT)

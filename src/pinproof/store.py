@@ -98,8 +98,11 @@ class Store:
             lock.release()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `path` whole or not at all. Raises InfrastructureError where the disk refuses."""
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write `path` whole or not at all, and where `durable` so that a power cut cannot undo it.
+
+    Raises InfrastructureError where the disk refuses.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -107,7 +110,8 @@ def write_text(path: Path, text: str) -> None:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             Path(name).chmod(0o644)
             Path(name).replace(path)
         except BaseException:
@@ -118,9 +122,9 @@ def write_text(path: Path, text: str) -> None:
         raise disk_error(path, error) from None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write `value` as JSON, whole or not at all; see `write_text`."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", durable=durable)
 
 
 def read_json(path: Path) -> Any:

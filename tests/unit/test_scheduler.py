@@ -3,12 +3,14 @@
 import signal
 import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 
 from pinproof import scheduler
 from pinproof.evidence import Evidence, Outcome
 from pinproof.plan import Step
+from pinproof.scheduler import Done, Started
 from pinproof.stage import Stage
 
 
@@ -54,11 +56,20 @@ class Recorder:
         self.failing = failing
         self.seconds = seconds
         self.order: list[str] = []
+        self.lanes: list[int] = []
         self.beside: dict[str, set[str]] = {}
         self._now: set[str] = set()
         self._lock = threading.Lock()
 
-    def __call__(self, step: Step, cancel: threading.Event) -> Evidence:
+    def __call__(
+        self, lane: Sequence[Step], cancel: threading.Event, started: Started, done: Done
+    ) -> None:
+        self.lanes.append(len(lane))
+        for step in lane:
+            started(step)
+            done(step, self._one(step, cancel))
+
+    def _one(self, step: Step, cancel: threading.Event) -> Evidence:
         with self._lock:
             self._now.add(step.id)
             for other in self._now:
@@ -123,8 +134,16 @@ def test_what_stands_on_a_failed_step_is_dropped_and_the_rest_runs() -> None:
 def test_never_more_steps_than_jobs() -> None:
     recorder = Recorder()
     run(recorder, [step(name) for name in "abcdefgh"], jobs=3)
-    assert max(len(beside) for beside in recorder.beside.values()) >= 2
+    assert recorder.lanes == [1] * 8
     assert len(recorder.order) == 8
+
+
+def test_a_crowd_of_installs_shares_as_many_lanes_as_there_are_jobs() -> None:
+    recorder = Recorder(seconds=0.001)
+    run(recorder, [part for number in range(20) for part in chain(f"c{number}")], jobs=2)
+    assert recorder.lanes[:2] == [10, 10]
+    assert set(recorder.lanes[2:]) == {1}
+    assert len(recorder.order) == 60
 
 
 def test_ctrl_c_cancels_what_runs_and_reports_it() -> None:
@@ -145,7 +164,7 @@ def test_ctrl_c_cancels_what_runs_and_reports_it() -> None:
 
 
 def test_an_error_in_the_machinery_is_raised_and_not_swallowed() -> None:
-    def broken(step: Step, cancel: threading.Event) -> Evidence:
+    def broken(lane: Sequence[Step], cancel: threading.Event, started: Started, done: Done) -> None:
         raise RuntimeError("machinery")
 
     with pytest.raises(RuntimeError, match="machinery"):
