@@ -241,6 +241,8 @@ class _Run:
         """Execute what the plan has to do, and keep the evidence."""
         if not way.todo or self.interrupted:
             return
+        if not all(step.stage.measures for step in way.todo):
+            _ = self._installer  # asked here once, or every lane would ask pip at the same time
         shown = progress.make(self.out, len(way.todo))
         execute = runner.Runner(
             executor=self._executor(shown),
