@@ -1,0 +1,249 @@
+"""Write what the documentation takes from the code and from committed results.
+
+    python scripts/update_docs.py [--check]
+
+A page says where with a pair of lines, ``<!-- generated:begin NAME -->`` and
+``<!-- generated:end -->``; README.md has such a pair for the results of a GPU run. With
+``--check`` nothing is written, and stale pages are an error. Needs Pinproof itself, as
+``pip install -e .`` in a checkout gives it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from pinproof import axis, cli, facts, matrixfile, report, results, rules
+from pinproof.stage import TIMEOUTS
+
+ROOT = Path(__file__).parent.parent
+PAGES = "docs/reference/*.md"
+README = Path("README.md")
+RUN = "hopper"
+
+BLOCK = re.compile(r"(<!-- generated:begin ([a-z-]+) -->\n).*?(<!-- generated:end -->)", re.DOTALL)
+
+
+def documents(root: Path = ROOT) -> dict[Path, str]:
+    """Return every page that holds something generated, with the text that it should have."""
+    pages = {}
+    for path in sorted(root.glob(PAGES)):
+        text = path.read_text(encoding="utf-8")
+        if BLOCK.search(text):
+            pages[path] = BLOCK.sub(_filled, text)
+    readme = root / README
+    text = readme.read_text(encoding="utf-8")
+    pages[readme] = report.update_readme(text, RUN, run_table(root / "results" / RUN))
+    return pages
+
+
+def stale(root: Path = ROOT) -> list[Path]:
+    """Return the pages whose text is not what the code and the results make of it."""
+    pages = documents(root).items()
+    return [path for path, text in pages if path.read_text(encoding="utf-8") != text]
+
+
+def run_table(directory: Path) -> str:
+    """Return the tables of the results under `directory`, each with where it was run."""
+    found = [results.read(path) for path in sorted(directory.rglob("results.json"))]
+    return "\n".join(map(_run, found)) or (
+        "Not yet generated: no results of a GPU run are committed."
+    )
+
+
+def _run(document: Mapping[str, Any]) -> str:
+    ran = sorted({cell["target"] for cell in document["cells"]} - set(document["not_run"]))
+    told = [f"{target} was run" for target in ran]
+    told += [f"{target} was not" for target in document["not_run"] if target != "cpu"]
+    day = document["started"][:10]
+    return f"**{'; '.join(told)}.** Matrix `{document['matrix']}`, {day}.\n\n" + report.markdown(
+        document
+    )
+
+
+def _filled(match: re.Match[str]) -> str:
+    return f"{match[1]}\n{_BLOCKS[match[2]]().strip()}\n\n{match[3]}"
+
+
+def commands() -> str:
+    """Return a section for each command: what it says of itself, and its options."""
+    group: Any = typer.main.get_command(cli.app)
+    sections = []
+    for name, command in group.commands.items():
+        arguments = [each for each in command.params if each.param_type_name == "argument"]
+        options = [each for each in command.params if each.param_type_name == "option"]
+        words = ["pinproof", name, *(each.metavar for each in arguments)]
+        sections += [f"## pinproof {name}", "", "```", " ".join([*words, "[OPTIONS]"]), "```", ""]
+        sections += [_help(command.help), ""]
+        sections += [f"`{each.metavar}`: {each.help}.\n" for each in arguments]
+        if options:
+            rows = [(_flags(each), each.help) for each in options]
+            sections += [_table(("option", "meaning"), rows), ""]
+    return "\n".join(sections)
+
+
+def _help(text: str) -> str:
+    """Return the help of a command as Markdown: its examples as code."""
+    before, found, examples = text.strip().partition("Example")
+    if not found:
+        return before.strip()
+    lines = [line.strip() for line in examples.partition(":")[2].strip().splitlines()]
+    return "\n".join([before.strip(), "", "```", *lines, "```"])
+
+
+def _flags(parameter: Any) -> str:
+    metavar = f" {parameter.metavar}" if parameter.metavar else ""
+    return ", ".join(f"`{flag}{metavar}`" for flag in reversed(parameter.opts))
+
+
+def matrix_tables() -> str:
+    """Return a section for each table of a matrix file, from its JSON Schema."""
+    return "\n".join(_sections("The file itself", matrixfile.json_schema()))
+
+
+def _sections(title: str, schema: Mapping[str, Any]) -> Iterator[str]:
+    required = schema.get("required", ())
+    rows, inner = [], []
+    for key, value in schema["properties"].items():
+        place, nested = _nested(title, key, value)
+        default = "required" if key in required else _default(value)
+        rows.append((f"`{key}`", _kind(value), default, value["description"]))
+        if nested is not None:
+            inner.append((place, nested))
+    yield f"### {title}\n"
+    yield _table(("key", "value", "default", "meaning"), rows) + "\n"
+    for place, nested in inner:
+        yield from _sections(place, nested)
+
+
+def _nested(title: str, key: str, value: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+    """Return the heading and the schema of a table within a table; None where it is none."""
+    path = f"{title.strip('[]`')}.{key}" if title.startswith("`") else key
+    for form, inner in (
+        (f"`[{path}]`", value),
+        (f"`[{path}.NAME]`", value.get("additionalProperties")),
+        (f"`[[{path}]]`", value.get("items")),
+    ):
+        own = inner.get("properties", {}) if isinstance(inner, dict) else {}
+        if any("description" in each for each in own.values()):
+            return form, inner
+    return "", None
+
+
+def _kind(value: Mapping[str, Any]) -> str:
+    if "anyOf" in value:
+        return " or ".join(map(_kind, value["anyOf"]))
+    if "enum" in value:
+        return " or ".join(f"`{word}`" for word in value["enum"])
+    if value["type"] == "array":
+        return f"list of {_kind(value['items'])}"
+    if value["type"] == "object":
+        inner = value.get("additionalProperties")
+        if not isinstance(inner, dict):
+            inner = next(iter(value["properties"].values()))
+            return "table" if "description" in inner else f"table of {_kind(inner)} by name"
+        return f"table of {_kind(inner)} by name"
+    least = value.get("exclusiveMinimum")
+    return f"{value['type']} above {least:g}" if least is not None else str(value["type"])
+
+
+def _default(value: Mapping[str, Any]) -> str:
+    default = value.get("default")
+    return "" if default in (None, "", []) else f"`{json.dumps(default)}`"
+
+
+def axis_kinds() -> str:
+    """Return which kinds of value each axis takes, and what it is where it is left out."""
+    rows = []
+    for name in axis.AXES:
+        kinds = ", ".join(kind for kind in axis.Kind if kind in axis.KINDS[name])
+        left_out = "the running Python" if name == "python" else axis.implied(name)
+        rows.append((f"`{name}`", kinds, "must be there" if name == "torch" else left_out))
+    return _table(("axis", "kinds of value", "left out"), rows)
+
+
+def stages() -> str:
+    """Return the stages with the seconds after which each counts as hung."""
+    return _table(
+        ("stage", "timeout in seconds"),
+        [(f"`{stage}`", f"{seconds:g}") for stage, seconds in TIMEOUTS.items()],
+    )
+
+
+def words() -> str:
+    """Return the facts that a condition can ask for."""
+    tables = {
+        "torch": facts.Torch,
+        "cuda": facts.Cuda,
+        "triton": facts.Triton,
+        "flash_attn": facts.FlashAttn,
+        "vllm": facts.Vllm,
+    }
+    rows = [
+        (f"`{name}.{field.name}`", field.metadata["about"])
+        for name, kind in tables.items()
+        for field in fields(kind)
+        if field.name != "versions"
+    ]
+    return _table(("fact", "meaning"), rows)
+
+
+def exclusions() -> str:
+    """Return every rule that excludes, in the order in which the first one is named."""
+    return "\n".join(map(_rule, _rules()["rule"]))
+
+
+def requirements() -> str:
+    """Return every rule that adds requirements."""
+    return "\n".join(map(_rule, _rules()["require"]))
+
+
+def _rules() -> dict[str, Any]:
+    return tomllib.loads(rules.SHIPPED.read_text(encoding="utf-8"))
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    added = ", ".join(f"`{text}`" for text in rule.get("requirements", ()))
+    lines = [f"### {rule['id']}", "", f"{rule['reason']}.", ""]
+    lines += [f"    {line.strip()}" for line in rule["when"].splitlines()]
+    lines += ["", f"Adds {added}.", ""] if added else [""]
+    return "\n".join([*lines, f"Source: {rule['source']}.", ""])
+
+
+def _table(head: tuple[str, ...], rows: Sequence[Sequence[str]]) -> str:
+    escaped = [[text.replace("|", "&#124;") for text in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ("---",) * len(head), *escaped])
+
+
+_BLOCKS: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "matrix": matrix_tables,
+    "axes": axis_kinds,
+    "stages": stages,
+    "facts": words,
+    "rules": exclusions,
+    "requires": requirements,
+}
+
+
+def main(check: bool = False) -> None:
+    """Write the generated parts of the documentation; with --check only look for stale ones."""
+    wrong = stale()
+    if check and wrong:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in wrong)
+        sys.exit(f"stale: {names}\n  next step: python scripts/update_docs.py")
+    for path in wrong:
+        path.write_text(documents()[path], encoding="utf-8")
+        print(f"written {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
