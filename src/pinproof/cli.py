@@ -67,7 +67,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit: 0 safe, 1 unsafe, 2 configuration, 3 nothing ran, 4 machine."""
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = app(args=arguments, standalone_mode=False, prog_name="pinproof")
     except PinproofError as error:
         print(f"pinproof: {error}", file=sys.stderr)
         code = error.exit_code
@@ -79,16 +79,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         print("pinproof: interrupted", file=sys.stderr)
         code = ExitCode.INTERRUPTED
+    try:
+        sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone (`| head`): nothing more to say, and nothing went wrong.
+        # The reader has gone (`| head`): nothing more to say. Where it goes before the command is
+        # done, typer ends with 1: what was not finished must not be called safe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = ExitCode.OK
     sys.exit(int(code or 0))
 
 
 @app.command()
 def expand(
-    matrix: MatrixName = None,
+    matrix: Annotated[
+        str | None, typer.Option("--matrix", metavar="NAME", help="the matrix; else all")
+    ] = None,
     select: Select = "",
     matrix_file: MatrixFileOption = None,
     as_json: AsJson = False,
@@ -151,15 +155,16 @@ def run(
     store: StoreOption = None,
     as_json: AsJson = False,
 ) -> ExitCode:
-    """Prove the cells of a matrix, and print which are safe to pin.
+    r"""Prove the cells of a matrix, and print which are safe to pin.
 
     Without --matrix: the default matrix of this machine's GPU, or `cpu` where it has none.
     Exit code: 0 every required cell is SAFE, 1 one is not, 2 configuration, 3 nothing ran,
     4 the machine or the harness failed, 130 interrupted.
 
+    \b
     Examples:
       pinproof run --matrix hopper --select "vllm == '0.24.0'"
-      pinproof run --cell cpu-3f9a1c --until correctness
+      pinproof run --cell cpu-ccda2b --until correctness
       pinproof run --offline --wheelhouse wheels --backend system
     """
     asked = _options(**locals())
@@ -168,7 +173,7 @@ def run(
         if as_json:
             _print_json(proof.document)
         return proof.exit_code
-    files = report.write(proof.document, Store(asked.store).results_dir(proof.document["matrix"]))
+    files = report.write(proof.whole, Store(asked.store).results_dir(proof.whole["matrix"]))
     if as_json:
         _print_json(proof.document)
     else:
@@ -211,11 +216,12 @@ def explain(
 ) -> ExitCode:
     """Say everything that is known of a cell: axes, rules, verdict, evidence, logs.
 
-    Example: pinproof explain cpu-3f9a1c
+    Example: pinproof explain cpu-ccda2b
     """
     asked = _options(cell=[cell], matrix=matrix, matrix_file=matrix_file, store=store)
-    chosen = selection.make(asked, this_machine())
-    document = explanation.document(chosen, Store(asked.store))
+    row = workflow.recall(asked).rows[0]
+    matrix_of = matrixfile.load(asked.matrix_file).named(row.cell.matrix)
+    document = explanation.document(row, matrix_of, asked.store)
     if as_json:
         _print_json(document)
     else:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,14 +163,16 @@ class System:
 def backend(name: str, *, system_python: Path | None = None) -> Backend:
     """Return the back end that the matrix calls `name`.
 
-    `system_python` is the interpreter of the system back end: the one that Pinproof was
-    started with where None. Raises ConfigurationError for a name that is none.
+    `system_python` is the interpreter of the system back end: where None, that of the caller's
+    virtual environment if it has torch, else the first ``python3`` on PATH outside of any.
+    Raises ConfigurationError for a name that is none.
     """
     if name == "uv":
         return Uv()
     if name == "system":
-        executable = system_python or Path(sys.executable)
-        return System(interpreter=look(executable), executable=executable)
+        if system_python is not None:
+            return System(interpreter=look(system_python), executable=system_python)
+        return _system_of(os.environ)
     if name == "conda":
         raise ConfigurationError(
             "the conda back end is not there yet", remedy='use backend "uv" or "system"'
@@ -178,6 +181,19 @@ def backend(name: str, *, system_python: Path | None = None) -> Backend:
         f"unknown back end {name!r}.{did_you_mean(name, ('uv', 'system', 'conda'))}",
         remedy='use "uv" or "system"',
     )
+
+
+def _system_of(caller: Mapping[str, str]) -> System:
+    """Find the interpreter that a user means who names none."""
+    own = Path(caller["VIRTUAL_ENV"], "bin", "python") if caller.get("VIRTUAL_ENV") else None
+    if own is not None and own.is_file():
+        found = look(own)
+        if "torch" in found.packages:
+            return System(interpreter=found, executable=own)
+    outside = shutil.which("python3", path=os.pathsep.join(_search_path(caller)))
+    if outside is None:
+        raise ConfigurationError("no python3 is on PATH", remedy="name it with --python EXE")
+    return System(interpreter=look(Path(outside)), executable=Path(outside))
 
 
 def look(python: Path) -> Interpreter:

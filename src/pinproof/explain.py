@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from pinproof import matrixfile, rules, verdict
+from pinproof import matrixfile, rules
 from pinproof.cell import Cell
-from pinproof.evidence import Evidence
-from pinproof.selection import Selection
-from pinproof.stage import Stage
-from pinproof.store import Store
+from pinproof.matrixfile import Matrix
+from pinproof.results import Row
 
 
 def cell_document(cell: Cell) -> dict[str, Any]:
@@ -28,19 +27,14 @@ def cell_document(cell: Cell) -> dict[str, Any]:
     }
 
 
-def document(chosen: Selection, store: Store) -> dict[str, Any]:
-    """Return what is known of the one cell in `chosen`, schema 1, from its newest evidence."""
-    cell, matrix = chosen.cells[0], chosen.matrix
+def document(row: Row, matrix: Matrix, logs: Path) -> dict[str, Any]:
+    """Return what is known of the cell in `row`, schema 1; `logs` is what log paths lie under."""
+    cell, judged, found = row.cell, row.judgement, row.evidence
     settings = matrixfile.settings(matrix, cell)
-    found: dict[Stage, Evidence] = {}
-    for stage in Stage:
-        if (known := store.latest(cell.id, stage)) is not None:
-            found[stage] = known
-    judged = verdict.judge(cell, found, matrix.policy, matrix.checks)
     return {
         "schema": 1,
         **cell_document(cell),
-        "required": cell.id in chosen.required,
+        "required": row.required,
         "back_end": settings.backend,
         "environment": dict(settings.env),
         "rule_requirements": list(rules.shipped().requirements(cell)),
@@ -57,7 +51,7 @@ def document(chosen: Selection, store: Store) -> dict[str, Any]:
                 "started": record.started,
                 "seconds": record.seconds,
                 "machine": dict(record.machine),
-                "log": str(store.root / record.log) if record.log else "",
+                "log": str(logs / record.log) if record.log else "",
             }
             for stage, record in found.items()
         ],

@@ -18,7 +18,7 @@ class Machine:
     """A machine as far as a verdict depends on it.
 
     ``target`` is the architecture of its first GPU ("sm_90"), or "cpu". ``gpu`` and ``driver``
-    are "" without one. ``memory_gib`` is the system's memory.
+    are "" without one, ``gcc`` without a host compiler. ``memory_gib`` is the system's memory.
     """
 
     target: str
@@ -28,6 +28,14 @@ class Machine:
     cores: int
     memory_gib: float
     platform: str
+    gcc: str = ""
+    glibc: str = ""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What rules may ask of a machine, as far as it is known."""
+        known = {"driver": self.driver, "gcc": self.gcc, "glibc": self.glibc}
+        return {name: version for name, version in known.items() if version}
 
     def facts(self) -> dict[str, str]:
         """Return what evidence says of the machine that it was taken on."""
@@ -57,6 +65,8 @@ def this_machine() -> Machine:
         cores=len(os.sched_getaffinity(0)),
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         platform=f"{platform.system()} {platform.machine()} glibc {platform.libc_ver()[1]}",
+        gcc=_gcc(),
+        glibc=platform.libc_ver()[1],
     )
 
 
@@ -72,6 +82,16 @@ def _first_gpu() -> tuple[str, str, str]:
         return "cpu", "", ""
     major, minor, name, driver = match.groups()
     return f"sm_{major}{minor}", name, driver
+
+
+def _gcc() -> str:
+    """Return the version of the host compiler that nvcc would use, or ""."""
+    tool = shutil.which("gcc")
+    if tool is None:
+        return ""
+    done = process.run([tool, "-dumpfullversion"], timeout=60)
+    version = done.output.strip()
+    return version if done.ok and re.fullmatch(r"\d+(\.\d+)*", version) else ""
 
 
 def _cpu_model() -> str:

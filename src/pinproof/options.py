@@ -46,8 +46,9 @@ class Options:
 
     @property
     def envdir(self) -> Path:
-        """The directory of the cells' environments: nox's own, beside the store."""
-        return self.store.parent / ".nox"
+        """The directory of the cells' environments: nox's own, or another store's own."""
+        usual = self.store.name == ".pinproof"
+        return self.store.parent / ".nox" if usual else self.store / "nox"
 
     def shown(self, matrix: str, count: int, machine: Machine, jobs: int) -> Iterator[str]:
         """Yield every resolved option as a line."""

@@ -41,7 +41,10 @@ def best(judged: Iterable[tuple[Cell, Judgement]]) -> Cell:
 
 def _merit(cell: Cell, judgement: Judgement) -> tuple[object, ...]:
     newest = [axes.parse(name, text).version or Version("0") for name, text in cell.axes]
-    return -len(judgement.limits), judgement.ratio or 0.0, newest, cell.id
+    # The time of Triton's interpreter says nothing of how fast a cell is.
+    measured = judgement.baseline != "triton-interpreter"
+    ratio = judgement.ratio or 0.0 if measured else 0.0
+    return -len(judgement.limits), ratio, newest, cell.id
 
 
 def write(

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pinproof import axis as axes
 from pinproof import build as builds
 from pinproof import lock as locks
 from pinproof import matrixfile, plan, rules
+from pinproof.axis import Kind
 from pinproof.build import Build
 from pinproof.errors import ResolveError
 from pinproof.evidence import digest_of
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from pinproof.machine import Machine
     from pinproof.matrixfile import Matrix, Settings
 
+#: Axis values that stand for another release tomorrow.
+MOVING = (Kind.SPECIFIER, Kind.NIGHTLY)
+
 SOURCES = Path(__file__).parent.parent / "pinproof_cell"
 #: The attention suite: in a checkout beside `src`, in an installed wheel inside the package.
 SUITES = (SOURCES.parent.parent / "tests" / "attention", SOURCES / "suite")
@@ -32,9 +37,10 @@ SUITES = (SOURCES.parent.parent / "tests" / "attention", SOURCES / "suite")
 class CellWork:
     """A cell with everything that its stages need to know.
 
-    ``lock`` is None until its request was resolved, ``commits`` are what the git references of
-    its builds name, and ``system`` is what the interpreter of the `system` back end brings (name
-    to version).
+    ``day`` is set where an axis names what moves (a range, a nightly): such a request is asked
+    again every day. ``lock`` is None until its request was resolved, ``commits`` are what the git
+    references of its builds name, and ``system`` is what the interpreter of the `system` back end
+    brings (name to version).
     """
 
     cell: Cell
@@ -42,6 +48,7 @@ class CellWork:
     settings: Settings
     request: Request
     system: Mapping[str, str] = field(default_factory=dict)
+    day: str = ""
     lock: Lock | None = None
     commits: Mapping[str, str] = field(default_factory=dict)
 
@@ -58,7 +65,12 @@ class CellWork:
         torch = self.lock.version("torch") or self.system.get("torch", "")
         return tuple(
             builds.of(
-                self.cell, project, self.lock, torch=torch, commit=self.commits.get(project, "")
+                self.cell,
+                project,
+                self.lock,
+                torch=torch,
+                profile=self.settings.profile,
+                commit=self.commits.get(project, ""),
             )
             for project in builds.needed(self.cell)
         )
@@ -74,6 +86,11 @@ class CellWork:
         return replace(self.lock, product=(*self.lock.product, *built))
 
     @property
+    def resolve_inputs(self) -> dict[str, Any]:
+        """What decides the lock."""
+        return {**self.request.inputs(), **({"day": self.day} if self.day else {})}
+
+    @property
     def checks(self) -> tuple[Stage, ...]:
         """The measuring stages that the matrix asks for, in their order."""
         return tuple(stage for stage in Stage if stage in self.matrix.checks)
@@ -85,7 +102,12 @@ def lock_owner(request: Request) -> str:
 
 
 def of(
-    cell: Cell, matrix: Matrix, *, python: str, system: Mapping[str, str] | None = None
+    cell: Cell,
+    matrix: Matrix,
+    *,
+    python: str,
+    system: Mapping[str, str] | None = None,
+    today: str = "",
 ) -> CellWork:
     """Return the work of `cell` before anything is resolved; `python` is the default version.
 
@@ -110,14 +132,20 @@ def of(
         system=system,
         exclude_newer=settings.exclude_newer or None,
     )
+    moves = any(axes.parse(name, text).kind in MOVING for name, text in resolved.axes)
     return CellWork(
-        cell=cell, matrix=matrix, settings=settings, request=request, system=system or {}
+        cell=cell,
+        matrix=matrix,
+        settings=settings,
+        request=request,
+        system=system or {},
+        day=today if moves else "",
     )
 
 
 def resolving(work: CellWork) -> plan.Work:
     """Return the part of the plan that comes before a lock is known."""
-    owner, inputs = lock_owner(work.request), work.request.inputs()
+    owner, inputs = lock_owner(work.request), work.resolve_inputs
     timeout = work.timeouts[Stage.RESOLVE]
     return plan.Work(
         cell=work.cell.id,
@@ -147,10 +175,10 @@ def everything(
 def _stages(
     work: CellWork, machine: Machine
 ) -> Iterator[tuple[Stage, str, Mapping[str, Any] | None]]:
-    yield Stage.RESOLVE, lock_owner(work.request), work.request.inputs()
+    yield Stage.RESOLVE, lock_owner(work.request), work.resolve_inputs
     cell = work.cell.id
     if work.lock is None:
-        for stage in (Stage.INSTALL, Stage.INSPECT, *work.checks):
+        for stage in (Stage.INSTALL, *((Stage.INSPECT,) if work.checks else ()), *work.checks):
             yield stage, cell, None
         return
     for build in work.builds:

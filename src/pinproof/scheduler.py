@@ -66,7 +66,7 @@ def run(
             while waiting or running:
                 _drop(waiting, failed)
                 lanes = _open(lanes)
-                for lane in _lanes(waiting, list(running.values()), jobs - len(lanes)):
+                for lane in _lanes(waiting, list(running.values()), jobs, len(lanes)):
                     for step in lane:
                         running[step.id] = waiting.pop(step.id)
                     lanes.append(
@@ -106,7 +106,9 @@ def _drop(waiting: dict[str, Step], failed: set[str]) -> None:
             failed.add(step_id)
 
 
-def _lanes(waiting: dict[str, Step], running: Sequence[Step], room: int) -> list[tuple[Step, ...]]:
+def _lanes(
+    waiting: dict[str, Step], running: Sequence[Step], jobs: int, busy: int
+) -> list[tuple[Step, ...]]:
     """Return what to start now: lanes of one step, or of many where a crowd of installs waits.
 
     Steps nearest to their cell's end come first, so that the first verdict is early. An exclusive
@@ -119,10 +121,11 @@ def _lanes(waiting: dict[str, Step], running: Sequence[Step], room: int) -> list
     free.sort(key=lambda step: -step.stage.position)
     if free and free[0].exclusive:
         return [] if running else [(free[0],)]
+    room = jobs - busy
     if room < 1:
         return []
     crowd = [step for step in free if step.stage is Stage.INSTALL]
-    if len(crowd) == len(free) and len(crowd) > CROWD * room:
+    if len(crowd) == len(free) and len(crowd) > CROWD * jobs:
         return [tuple(crowd[number::room]) for number in range(room)]
     chosen: list[tuple[Step, ...]] = []
     gpu_busy = any(step.gpu for step in running)

@@ -75,10 +75,10 @@ def default_matrix(file: MatrixFile, machine: Machine) -> Matrix:
 
 
 def _on_this_machine(cell: Cell, machine: Machine) -> Cell:
-    """Apply the rules that need the driver, where this machine is what the cell is for."""
+    """Apply the rules that need the driver, gcc or glibc, where the cell is for this machine."""
     if cell.exclusion is not None or cell.target != machine.target:
         return cell
-    exclusion = rules.shipped().check(cell, {"driver": machine.driver})
+    exclusion = rules.shipped().check(cell, machine.versions)
     return replace(cell, exclusion=exclusion) if exclusion else cell
 
 

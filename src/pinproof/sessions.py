@@ -108,5 +108,5 @@ def pinproof(session: nox.Session, root: Path, *words: str) -> None:
 def _leave(session: nox.Session, code: int) -> NoReturn:
     """End with `code`. Nox knows only 0 and 1, so any other code ends it here and now."""
     if code == 1:
-        session.error("pinproof ended with exit code 1: not every required cell is SAFE")
+        session.error("pinproof ended with exit code 1: the answer above is no")
     raise SystemExit(code)

@@ -38,13 +38,13 @@ def asks_for(cell: Cell, axis: str) -> bool:
 def fastest(cell: Cell, throughput: Mapping[str, Any]) -> Speed | None:
     """Return the fastest of the candidates that the cell is about; None where none was timed.
 
-    A candidate's OK points count, or where it has none its AMBIGUOUS ones, whose interval is wide.
+    AMBIGUOUS points count too, with their wide interval: without them the candidates of a cell
+    would be compared over different points.
     """
     timed: dict[str, list[Mapping[str, Any]]] = {}
-    for status in ("OK", "AMBIGUOUS"):
-        points = [p for p in throughput.get("points", ()) if p["status"] == status and p["ratio"]]
-        for name in {point["candidate"] for point in points} - timed.keys():
-            timed[name] = [point for point in points if point["candidate"] == name]
+    for point in throughput.get("points", ()):
+        if point["status"] in ("OK", "AMBIGUOUS") and point["ratio"]:
+            timed.setdefault(point["candidate"], []).append(point)
     speeds = [_speed(name, timed[name]) for name in sorted(timed) if _is_about(cell, name)]
     return max(speeds, key=lambda speed: speed.ratio, default=None)
 

@@ -51,12 +51,32 @@ class Store:
         """Return the directory of the table and results.json of a matrix."""
         return self.root / "results" / matrix
 
+    def remember(self, matrix: str, backend: str | None, python: str | None) -> None:
+        """Keep the back end that the last run of a matrix was given, and its interpreter."""
+        known = {"backend": backend, "python": python}
+        write_json(self.results_dir(matrix) / "options.json", known)
+
+    def remembered(self, matrix: str) -> tuple[str | None, str | None]:
+        """Return the back end and interpreter of the last run of a matrix, as they were given."""
+        known = read_json(self.results_dir(matrix) / "options.json")
+        if not isinstance(known, dict):
+            return None, None
+        return known.get("backend"), known.get("python")
+
     def scratch(self, cell: str, stage: Stage) -> Path:
         """Return the directory in which a running step exchanges files with its child."""
         return self.root / "steps" / cell / str(stage)
 
     def save(self, record: Evidence) -> None:
-        """Write `record` under its digest. Raises InfrastructureError where the disk refuses."""
+        """Write `record` under its digest. Raises InfrastructureError where the disk refuses.
+
+        A run that was stopped, or that the machine failed, takes nothing from what is known: it
+        does not replace a final record of the same inputs.
+        """
+        if not record.outcome.is_final:
+            known = self.load(record.cell, record.stage, record.digest)
+            if known is not None and known.outcome.is_final:
+                return
         write_json(self.evidence_path(record.cell, record.stage, record.digest), record.to_json())
 
     def load(self, cell: str, stage: Stage, digest: str) -> Evidence | None:

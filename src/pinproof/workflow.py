@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -55,11 +55,13 @@ GIB_PER_STEP = 4.0
 class Proof:
     """What a run came to.
 
-    ``document`` is the results document, or the plan's after a dry run; ``rows`` hold each cell
-    with its judgement and evidence; ``works`` what was to be done for it.
+    ``document`` is the results document, or the plan's after a dry run; ``whole`` the one over
+    every cell of the matrix, whichever were chosen. ``rows`` hold each cell with its judgement and
+    evidence; ``works`` what was to be done for it.
     """
 
     document: Mapping[str, Any]
+    whole: Mapping[str, Any] = field(default_factory=dict)
     rows: tuple[Row, ...] = ()
     works: Mapping[str, CellWork]
     exit_code: ExitCode
@@ -76,13 +78,27 @@ def run(options: Options, out: TextIO) -> Proof:
     # Being stopped by a service manager is no other thing than Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with nullcontext() if options.dry_run else store.exclusive():
-        return _Run(options, machine, chosen, store, out).prove()
+        proof = _Run(options, machine, chosen, store, out).prove()
+    if options.dry_run:
+        return proof
+    matrix = chosen.matrix.name
+    store.remember(matrix, options.backend, options.python)
+    if not (options.cells or options.select):
+        return replace(proof, whole=proof.document)
+    everything = replace(options, matrix=matrix, cells=(), select="")
+    return replace(proof, whole=recall(everything).document)
 
 
 def recall(options: Options) -> Proof:
-    """Judge the cells that `options` choose from stored evidence alone; nothing is run."""
+    """Judge the cells that `options` choose from stored evidence alone; nothing is run.
+
+    A back end that is not named is the one of the last run: evidence belongs to its environment.
+    """
     machine = this_machine()
     chosen = selection.make(options, machine)
+    if options.backend is None and options.python is None:
+        backend, python = Store(options.store).remembered(chosen.matrix.name)
+        options = replace(options, backend=backend, python=python)
     return _Run(options, machine, chosen, Store(options.store), sys.stderr).recall()
 
 
@@ -145,14 +161,14 @@ class _Run:
             return Proof(document=document, works=works, exit_code=ExitCode.OK)
         if not self.interrupted:
             self._walk(whole, works)
-        return self._judged(whole, works, started)
+        return self._judged(works, started)
 
     def recall(self) -> Proof:
         """Judge what is known now."""
         works = self._works()
         self._plan(works, recipe.resolving)
         works = self._locked(works)
-        return self._judged(self._plan(works, self._everything), works, now())
+        return self._judged(works, now())
 
     def _say(self, *lines: str) -> None:
         for line in lines:
@@ -177,7 +193,11 @@ class _Run:
             python = system.python if system else "{}.{}".format(*sys.version_info[:2])
             try:
                 works[cell.id] = recipe.of(
-                    cell, matrix, python=python, system=system.packages if system else None
+                    cell,
+                    matrix,
+                    python=python,
+                    system=system.packages if system else None,
+                    today=now()[:10],
                 )
             except PinproofError as error:
                 self._problem(cell.id, dict(cell.axes), error)
@@ -296,8 +316,10 @@ class _Run:
     def _commit(self, value: axes.Value) -> str:
         return gitref.commit(value)
 
-    def _judged(self, way: Plan, works: Mapping[str, CellWork], started: str) -> Proof:
-        """Judge every cell over the evidence that stands now."""
+    def _judged(self, works: Mapping[str, CellWork], started: str) -> Proof:
+        """Judge every cell over the evidence that stands now, also of stages not asked for."""
+        self.options = replace(self.options, fresh=False, until=None)
+        way = self._plan(works, self._everything)
         matrix = self.chosen.matrix
         rows = []
         for cell in self.chosen.cells:

@@ -1,0 +1,56 @@
+"""A copy of the project to run `nox` in, and commands that are timed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NOX = (sys.executable, "-m", "nox")
+
+
+def copy(to: Path) -> Path:
+    """Copy what a run reads into the directory `to`, and return it."""
+    for name in ("src", "tests/attention"):
+        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("noxfile.py", "matrix.toml", "pyproject.toml"):
+        shutil.copy(ROOT / name, to / name)
+    return to
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return a user's environment: nothing of the session that measures.
+
+    PYTHONDONTWRITEBYTECODE above all would make every child compile all of its modules.
+    """
+    ours = ("NOX_", "TOX_", "PINPROOF_", "PYTHON")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
+    return {**kept, **more}
+
+
+def timed(
+    words: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None, code: int = 0
+) -> tuple[float, str]:
+    """Run a command and return its wall seconds and its output.
+
+    Raises RuntimeError where it does not end with `code`: such a time means nothing.
+    """
+    began = time.perf_counter()
+    done = subprocess.run(
+        list(map(str, words)),
+        cwd=cwd,
+        env=dict(env) if env is not None else environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode != code:
+        raise RuntimeError(f"{' '.join(map(str, words))}\n{done.stdout[-4000:]}")
+    return seconds, done.stdout

@@ -1,0 +1,117 @@
+"""Tests of the `pinproof` command, as a person or a script calls it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import empty_cells
+import pytest
+
+from pinproof import cli, process
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """Return a function that calls the command in a project of two empty cells."""
+    empty_cells.write(tmp_path)
+    monkeypatch.setenv("PINPROOF_ROOT", str(tmp_path))
+
+    def run(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(words)
+        captured = capsys.readouterr()
+        return int(str(ended.value.code)), captured.out, captured.err
+
+    return run
+
+
+def test_expand_lists_every_cell(call: Any) -> None:
+    code, out, _ = call("expand", "--json")
+    assert code == 0
+    assert [cell["matrix"] for cell in json.loads(out)["cells"]] == ["empty"] * 2
+    _, text, _ = call("expand", "--select", f"python == '{empty_cells.PYTHON}.1'")
+    assert len(text.splitlines()) == 1
+
+
+def test_plan_says_what_a_run_would_do_and_does_not_do_it(call: Any, tmp_path: Path) -> None:
+    code, out, err = call("plan", "--json")
+    assert code == 0
+    assert len(json.loads(out)["steps"]) == 3
+    assert "machine" in err
+    assert not (tmp_path / ".pinproof").exists()
+
+
+def test_run_then_report_then_explain_agree(call: Any) -> None:
+    code, ran, _ = call("run", "--offline", "--json")
+    assert code == 3
+    code, reported, _ = call("report", "--json")
+    assert (code, json.loads(reported)) == (3, json.loads(ran))
+    cell = json.loads(ran)["cells"][0]["id"]
+    code, out, _ = call("explain", cell, "--json")
+    assert code == 0
+    (install,) = [each for each in json.loads(out)["evidence"] if each["stage"] == "install"]
+    assert Path(install["log"]).is_file()
+
+
+def test_the_table_and_the_files_end_a_run(call: Any, tmp_path: Path) -> None:
+    _, out, _ = call("run", "--offline")
+    assert "UNVERIFIED" in out
+    assert str(tmp_path / ".pinproof/results/empty/results.json") in out
+    _, markdown, _ = call("report", "--markdown")
+    assert markdown.count("UNVERIFIED") >= 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("run", "--matrix", "emty"), 2, "Did you mean 'empty'?"),
+        (("run", "--cell", "cpu-zzzzzz"), 2, "there is no cell"),
+        (("run", "--until", "end"), 2, "there is no stage 'end'"),
+        (("run", "--jobs", "0"), 2, "1 or more"),
+        (("run", "--jobs", "many"), 2, "--jobs"),
+        (("run", "--backend", "conda"), 2, "conda"),
+        (("run", "--no-such-option"), 2, "--no-such-option"),
+        (("sing",), 2, "sing"),
+        (("report",), 2, "run `nox -s matrix` first"),
+        (("explain", "../../etc"), 2, "there is no cell"),
+        (("expand", "--matrix-file", "nowhere.toml"), 2, "nowhere.toml"),
+        (("expand", "--select", "__import__('os')"), 2, "next step"),
+    ],
+)
+def test_a_mistake_ends_with_a_message_and_the_next_step(
+    call: Any, words: tuple[str, ...], code: int, told: str
+) -> None:
+    ended, out, err = call(*words)
+    assert ended == code, err
+    assert told in err
+    assert "Traceback" not in out + err
+
+
+def test_the_schema_for_editors_is_the_one_that_ships(call: Any) -> None:
+    _, out, _ = call("schema")
+    shipped = Path(cli.__file__).with_name("data") / "matrix.schema.json"
+    assert json.loads(out) == json.loads(shipped.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("words", ["schema", "expand", "run --offline"])
+def test_a_reader_that_went_away_gets_no_traceback_and_no_run_is_called_safe(
+    tmp_path: Path, words: str
+) -> None:
+    empty_cells.write(tmp_path)
+    source = str(Path(cli.__file__).parents[1])
+    piped = f"{sys.executable} -m pinproof {words} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", piped],
+        env=process.inherited(PYTHONPATH=source, PINPROOF_ROOT=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode in ((1, 3) if "run" in words else (0, 1))

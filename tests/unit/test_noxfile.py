@@ -1,0 +1,40 @@
+"""Tests of the noxfile as nox sees it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pinproof import sessions
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def listed() -> dict[str, tuple[str, str]]:
+    """Return the sessions that `nox -l` lists: by name the mark and the description."""
+    words = ["-m", "nox", "-f", str(ROOT / "noxfile.py"), "-l"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
+    lines = [line.split(" ", 2) for line in done.stdout.splitlines() if line[:2] in ("* ", "- ")]
+    return {name: (mark, rest.removeprefix("-> ")) for mark, name, rest in lines}
+
+
+def test_every_cell_is_a_session_beside_the_named_ones(
+    listed: dict[str, tuple[str, str]],
+) -> None:
+    cells = {
+        cell.id: f"{cell.matrix}: {cell.label}" for cell in sessions.cells(ROOT / "matrix.toml")
+    }
+    assert {name: listed[name][1] for name in cells} == cells
+    assert {"host", "matrix", "report", "pins", "tests", "bench"} <= listed.keys() - cells
+
+
+def test_every_session_says_what_it_is(listed: dict[str, tuple[str, str]]) -> None:
+    assert all(len(description) > 10 for _, description in listed.values())
+
+
+def test_a_bare_nox_proves_the_matrix(listed: dict[str, tuple[str, str]]) -> None:
+    assert {name for name, (mark, _) in listed.items() if mark == "*"} == {"host", "matrix"}

@@ -1,0 +1,112 @@
+"""Tests of the whole way, with real locks and environments that hold nothing."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import empty_cells
+import pytest
+
+from pinproof import workflow
+from pinproof.errors import ExitCode, InfrastructureError, UnsafePinError
+from pinproof.evidence import Outcome
+from pinproof.stage import Stage
+from pinproof.store import Store
+from pinproof.workflow import Proof
+
+
+def prove(directory: Path, **more: object) -> tuple[Proof, str]:
+    out = io.StringIO()
+    return workflow.run(empty_cells.options(directory, **more), out), out.getvalue()
+
+
+def test_cells_that_ask_for_the_same_are_resolved_once_and_installed_each(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=3)
+    proof, out = prove(tmp_path)
+    assert out.count(":resolve  ") == 2  # it starts, and it ends
+    assert out.count(" ok cpu-") == 3
+    for row in proof.rows:
+        assert row.evidence[Stage.INSTALL].outcome is Outcome.OK
+        assert (tmp_path / ".nox" / row.cell.id / "bin" / "python").exists()
+
+
+def test_a_cell_that_was_only_installed_is_never_safe(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=1)
+    proof, _ = prove(tmp_path)
+    assert proof.document["counts"] == {"UNVERIFIED": 1}
+    assert proof.exit_code == ExitCode.NOTHING_RAN
+
+
+def test_a_second_run_runs_nothing_and_fresh_runs_everything(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path)
+    prove(tmp_path)
+    _, again = prove(tmp_path)
+    assert " start " not in again
+    assert "3 steps: 3 cached" in again
+    _, fresh = prove(tmp_path, fresh=True)
+    assert fresh.count(" start ") == 3
+
+
+def test_a_crowd_of_cells_is_installed_each_in_its_own_environment(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=12)
+    proof, out = prove(tmp_path, jobs=2)
+    assert out.count(" ok cpu-") == 12
+    logs = {row.evidence[Stage.INSTALL].log for row in proof.rows}
+    assert len(logs) == 12
+    for row in proof.rows:
+        text = (tmp_path / ".pinproof" / row.evidence[Stage.INSTALL].log).read_text("utf-8")
+        assert f"Session {row.cell.id} was successful" in text
+
+
+def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path)
+    proof, out = prove(tmp_path, dry_run=True)
+    assert "plan " in out
+    assert {step["state"] for step in proof.document["steps"]} == {"new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["matrix.toml"]
+
+
+def test_what_the_network_is_to_blame_for_is_inconclusive(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=1, requirements='"there-is-no-such-package"')
+    proof, _ = prove(tmp_path)
+    assert proof.document["counts"] == {"INCONCLUSIVE": 1}
+    assert proof.exit_code == ExitCode.INFRASTRUCTURE
+
+
+def test_a_cell_that_is_not_safe_is_not_pinned(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=1)
+    proof, _ = prove(tmp_path)
+    (row,) = proof.rows
+    for cells in ((row.cell.id,), ()):
+        with pytest.raises(UnsafePinError):
+            workflow.pin(empty_cells.options(tmp_path, cells=cells), tmp_path / "pins")
+    assert not (tmp_path / "pins").exists()
+
+
+def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path)
+    with (
+        Store(tmp_path / ".pinproof").exclusive(),
+        pytest.raises(InfrastructureError, match="another run is using"),
+    ):
+        prove(tmp_path)
+
+
+def test_logs_that_were_removed_are_no_reason_to_run_again(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=1)
+    prove(tmp_path)
+    for log in (tmp_path / ".pinproof" / "logs").rglob("*.log"):
+        log.unlink()
+    proof, out = prove(tmp_path)
+    assert " start " not in out
+    assert proof.rows[0].evidence[Stage.INSTALL].outcome is Outcome.OK
+
+
+def test_damaged_evidence_is_none(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=1)
+    prove(tmp_path)
+    (record,) = (tmp_path / ".pinproof" / "evidence").glob("cpu-*/install-*.json")
+    record.write_text(record.read_text(encoding="utf-8")[:100], encoding="utf-8")
+    _, out = prove(tmp_path)
+    assert out.count(" start ") == 1
