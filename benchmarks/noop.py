@@ -21,7 +21,7 @@ from pinproof.lock import Lock
 Run = Callable[[], float]
 
 CELLS = 100
-ROUNDS = 3
+ROUNDS = 5
 JOBS = 2
 PYTHON = "{}.{}".format(*sys.version_info[:2])
 

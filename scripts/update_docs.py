@@ -92,7 +92,7 @@ def commands() -> str:
 
 def _help(text: str) -> str:
     """Return the help of a command as Markdown: its examples as code."""
-    before, found, examples = text.strip().partition("Example")
+    before, found, examples = text.replace("\b\n", "").strip().partition("Example")
     if not found:
         return before.strip()
     lines = [line.strip() for line in examples.partition(":")[2].strip().splitlines()]

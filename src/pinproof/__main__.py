@@ -1,5 +1,10 @@
 """Lets ``python -m pinproof`` be the `pinproof` command."""
 
-from pinproof.cli import main
+import sys
 
-main()
+try:
+    from pinproof.cli import main
+
+    main()
+except KeyboardInterrupt:
+    sys.exit(130)

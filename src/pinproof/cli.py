@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import sys
@@ -66,6 +68,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit: 0 safe, 1 unsafe, 2 configuration, 3 nothing ran, 4 machine."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without "·" is no reason to end
     try:
         code = app(args=arguments, standalone_mode=False, prog_name="pinproof")
     except PinproofError as error:
@@ -79,13 +84,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         print("pinproof: interrupted", file=sys.stderr)
         code = ExitCode.INTERRUPTED
+    except OSError as error:
+        code = _no_output(error)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone (`| head`): nothing more to say. Where it goes before the command is
-        # done, typer ends with 1: what was not finished must not be called safe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        code = _no_output(error)
     sys.exit(int(code or 0))
+
+
+def _no_output(error: OSError) -> ExitCode:
+    """Say that standard output cannot be written; that is no verdict on any cell."""
+    with contextlib.suppress(OSError):
+        print(f"pinproof: cannot write the output: {error.strerror}", file=sys.stderr)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return ExitCode.INFRASTRUCTURE
 
 
 @app.command()
@@ -280,7 +293,7 @@ def _options(**given: Any) -> Options:
         matrix=given.get("matrix"),
         cells=tuple(given.get("cell") or ()),
         select=given.get("select") or "",
-        until=Stage.parse(until) if until else None,
+        until=Stage.parse(until) if until is not None else None,
         backend=given.get("backend"),
         python=given.get("python"),
         jobs=given.get("jobs"),

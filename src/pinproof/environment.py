@@ -30,7 +30,7 @@ from pinproof.lock import Lock
 #: What of the caller's environment a cell sees. Everything else, tokens above all, stays out.
 CELL_ENV = re.compile(
     r"HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TERM|TMPDIR|SSL_CERT_(FILE|DIR)"
-    r"|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|NVIDIA_(VISIBLE_DEVICES|DRIVER_CAPABILITIES)"
+    r"|CUDA_VISIBLE_DEVICES|NVIDIA_(VISIBLE_DEVICES|DRIVER_CAPABILITIES)"
 )
 
 #: Prints what an interpreter has: run with -I, so that nothing of the caller counts.
@@ -241,6 +241,8 @@ def isolated_env(caller: Mapping[str, str], cell_env: Mapping[str, str]) -> dict
         env["LD_LIBRARY_PATH"] = os.pathsep.join(driver)
     # The user's site directory is below every environment, and would be seen in it.
     env["PYTHONNOUSERSITE"] = "1"
+    # As nvidia-smi counts them: the GPU that a run is about must be the one that it measures.
+    env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     return env | dict(cell_env)
 
 

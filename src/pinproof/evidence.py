@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -63,6 +64,11 @@ class Evidence:
         schema = values.pop("schema")
         if schema != SCHEMA:
             raise ValueError(f"evidence of schema {schema!r}; this version reads {SCHEMA}")
+        datetime.fromisoformat(values["started"])
+        for name, kind in (("machine", dict), ("inputs", dict), ("data", dict), ("reason", str)):
+            if not isinstance(values[name], kind):
+                raise TypeError(f"{name} is no {kind.__name__}")
+        values["seconds"] = float(values["seconds"])
         values["stage"] = Stage(values["stage"])
         values["outcome"] = Outcome(values["outcome"])
         record = cls(**values)

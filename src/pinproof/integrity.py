@@ -12,6 +12,7 @@ import csv
 import hashlib
 import json
 import os
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +61,21 @@ def check(site_packages: Path, stamp: Path | None = None) -> list[Change]:
         own = set(large)
         small = [_compare(site_packages, *row) for row in moved if row not in own]
         changes = [change for change in (*small, *later) if change is not None]
+    changes += _lost(known, looks.keys())
     if stamp is not None and not changes:
         partial = stamp.with_name(f"{stamp.name}.{os.getpid()}")
         partial.write_text(json.dumps(looks), encoding="utf-8")
         partial.replace(stamp)
     return changes
+
+
+def _lost(known: Mapping[str, Look | None], recorded: Collection[str]) -> list[Change]:
+    """Return the files of the last good check that no RECORD names any more."""
+    return [
+        Change(package=file.partition("/")[0], file=file, what="is gone, with its RECORD")
+        for file in known
+        if file not in recorded
+    ]
 
 
 def _rows(record: Path) -> list[tuple[str, str, str]]:

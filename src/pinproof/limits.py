@@ -179,9 +179,6 @@ def limits(
             yield f"{name}: {verb} with {where} ({detail(group[0])})"
         if passing and (refused := _refused(inside, passing)):
             yield f"{name}: refuses {refused}"
-    for point in throughput.get("points", ()):
-        if point["status"] == "ERROR":
-            yield f"{point['candidate']}: not timed at {point['point']} ({point.get('reason')})"
     floor = policy.min_throughput
     if speed is not None and floor is not None and speed.low < floor <= speed.high:
         yield f"{speed.candidate}: {speed} may be below the asked {floor:g}"

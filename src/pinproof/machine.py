@@ -71,11 +71,14 @@ def this_machine() -> Machine:
 
 
 def _first_gpu() -> tuple[str, str, str]:
-    """Return (target, name, driver) of the first GPU, or ("cpu", "", "")."""
+    """Return (target, name, driver) of the first visible GPU, or ("cpu", "", "")."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return "cpu", "", ""
     query = [tool, "--query-gpu=compute_cap,name,driver_version", "--format=csv,noheader"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    if visible:
+        query += ["-i", visible]
     done = process.run(query, timeout=60)
     match = re.match(r"\s*(\d+)\.(\d+), (.+), ([\d.]+)\s*$", done.output.split("\n")[0])
     if not done.ok or match is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,13 +55,17 @@ def write(
     out_dir: Path,
     *,
     system: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    without: Iterable[str] = (),
     sources: Iterable[str] = (),
 ) -> tuple[Path, Path]:
     """Write the pins of `cell` into `out_dir` and return the paths of constraints.txt and PINS.md.
 
     `system` holds what the interpreter of the system back end brought (name to version), and
     `sources` the kinds of index that the lock came from. Each file is written whole or not at
-    all, PINS.md last. Neither holds a path of this machine or the address of an index.
+    all, PINS.md last. `env` are the variables that the cell was proven with, `without` the
+    packages that were left out though others ask for them. Neither file holds a path of this
+    machine or the address of an index.
 
     Raises UnsafePinError where the cell is not SAFE, InfrastructureError where the disk refuses.
     """
@@ -72,17 +76,23 @@ def write(
             remedy="pins are written for SAFE cells alone: nox -s pins -- best takes the best one",
         )
     constraints, why = out_dir / "constraints.txt", out_dir / "PINS.md"
-    write_text(constraints, constraints_text(cell, lock, system or {}))
-    write_text(why, why_text(cell, judgement, evidence, lock, system or {}, tuple(sources)))
+    brought, left_out = system or {}, tuple(without)
+    command = f"{INSTALL} --no-deps" if brought or left_out else INSTALL
+    write_text(constraints, constraints_text(cell, lock, brought, command))
+    conditions = _conditions(env or {}, left_out)
+    text = why_text(cell, judgement, evidence, lock, brought, tuple(sources), command, conditions)
+    write_text(why, text)
     return constraints, why
 
 
-def constraints_text(cell: Cell, lock: Lock, system: Mapping[str, str]) -> str:
+def constraints_text(
+    cell: Cell, lock: Lock, system: Mapping[str, str], command: str = INSTALL
+) -> str:
     """Return the product of `lock` for pip and uv; what the machine brought stands as a comment."""
     head = [
         f"# {cell.label}",
         f"# proven as {cell.id} on {cell.target}, Python {lock.python}; PINS.md says how",
-        f"# {INSTALL}",
+        f"# {command}",
     ]
     if system:
         head += ["#", "# The machine brought these; they are not installed from here:"]
@@ -97,6 +107,8 @@ def why_text(
     lock: Lock,
     system: Mapping[str, str],
     sources: tuple[str, ...],
+    command: str = INSTALL,
+    conditions: Sequence[str] = (),
 ) -> str:
     """Return PINS.md: what is pinned, why it is SAFE, where that was seen, how to install it."""
     return "\n".join(
@@ -107,7 +119,8 @@ def why_text(
             "",
             *_numbers(judgement),
             *_limits(judgement),
-            *_install(lock, system, sources),
+            *_install(lock, system, sources, command),
+            *conditions,
             *_where(evidence),
             *_proof(evidence),
         ]
@@ -134,8 +147,19 @@ def _limits(judgement: Judgement) -> list[str]:
     return ["## Limits", "", *(f"- {limit}" for limit in judgement.limits), ""]
 
 
-def _install(lock: Lock, system: Mapping[str, str], sources: tuple[str, ...]) -> list[str]:
-    lines = ["## Install", "", f"    {INSTALL}", ""]
+def _conditions(env: Mapping[str, str], without: Sequence[str]) -> list[str]:
+    """Say under what conditions the cell was proven, beside its versions."""
+    if not env and not without:
+        return []
+    lines = [f"- `{name}={value}` was set" for name, value in env.items()]
+    lines += [f"- {name} was left out, and must stay out" for name in without]
+    return ["## Proven with", "", *lines, ""]
+
+
+def _install(
+    lock: Lock, system: Mapping[str, str], sources: tuple[str, ...], command: str
+) -> list[str]:
+    lines = ["## Install", "", f"    {command}", ""]
     lines.append(
         f"Python {lock.python}{f' on {lock.platform}' if lock.platform else ''};"
         f" {len(lock.product)} files, each by its sha256."

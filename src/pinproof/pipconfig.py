@@ -126,7 +126,7 @@ def python_with_pip() -> str | None:
     """Return a Python that has pip, or None: an environment that uv made has none of its own."""
     for python in (sys.executable, str(Path(sys.base_prefix) / "bin" / "python3"), "python3"):
         try:
-            if process.run([python, "-m", "pip", "--version"], timeout=60).ok:
+            if process.run([python, "-c", "import pip"], timeout=60).ok:
                 return python
         except OSError:
             continue

@@ -154,7 +154,7 @@ def _with_state(step: Step, memory: Memory, target: str, machine: str, fresh: bo
         here = "has no GPU" if machine == "cpu" else f"is {machine}"
         return replace(step, state=State.UNAVAILABLE, reason=f"needs {target}; this machine {here}")
     if not step.digest:
-        return replace(step, state=State.NEW, reason="its lock is not resolved yet")
+        return replace(step, state=State.NEW, reason="what it reads is not known yet")
     if fresh:
         return replace(step, state=State.NEW, reason="asked for with --fresh")
     known = memory.load(step.owner, step.stage, step.digest)

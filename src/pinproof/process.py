@@ -79,7 +79,8 @@ def run(
     line, and the last `keep` characters returned. When `timeout` seconds have passed, or
     `cancel` is set, the whole group gets SIGTERM and after `GRACE` seconds SIGKILL.
 
-    Raises OSError where the program cannot be started or the log cannot be written.
+    Raises OSError where the program cannot be started or the log cannot be written, and what
+    `on_line` raised.
     """
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -102,7 +103,8 @@ def run(
             )
         )
         lines: list[str] = []
-        reader = threading.Thread(target=_drain, args=(child, sink, on_line, lines, keep))
+        broken: list[BaseException] = []
+        reader = threading.Thread(target=_drain, args=(child, sink, on_line, lines, keep, broken))
         reader.start()
         try:
             timed_out, cancelled = _wait(child, started, timeout, cancel)
@@ -110,6 +112,8 @@ def run(
             # Grandchildren that kept the pipe open would block the reader for ever.
             _end_group(child)
             reader.join()
+    if broken:
+        raise broken[0]
     return Finished(
         returncode=child.returncode,
         seconds=time.monotonic() - started,
@@ -125,7 +129,9 @@ def _drain(
     on_line: Callable[[str], None] | None,
     lines: list[str],
     keep: int,
+    broken: list[BaseException],
 ) -> None:
+    """Read the child's output to its end; keep what `on_line` raises, and stop calling it."""
     assert child.stdout is not None  # noqa: S101 - for the type checker; Popen got PIPE
     size = 0
     for line in child.stdout:
@@ -138,8 +144,11 @@ def _drain(
             with contextlib.suppress(OSError):
                 sink.write(line)
                 sink.flush()
-        if on_line is not None:
-            on_line(line.rstrip("\n"))
+        if on_line is not None and not broken:
+            try:
+                on_line(line.rstrip("\n"))
+            except BaseException as error:
+                broken.append(error)
 
 
 def _wait(

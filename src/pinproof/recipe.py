@@ -39,7 +39,8 @@ class CellWork:
 
     ``day`` is set where an axis names what moves (a range, a nightly): such a request is asked
     again every day. ``lock`` is None until its request was resolved, ``commits`` are what the git
-    references of its builds name, and ``system`` is what the interpreter of the `system` back end
+    references of its builds name, ``built`` the sha256 of each wheel by its build's owner as far
+    as it is there, and ``system`` is what the interpreter of the `system` back end
     brings (name to version).
     """
 
@@ -51,6 +52,7 @@ class CellWork:
     day: str = ""
     lock: Lock | None = None
     commits: Mapping[str, str] = field(default_factory=dict)
+    built: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def timeouts(self) -> dict[str, float]:
@@ -183,6 +185,11 @@ def _stages(
         return
     for build in work.builds:
         yield Stage.BUILD, build.owner, build.inputs()
+    if any(build.owner not in work.built for build in work.builds):
+        # Not the key of a build but its bytes are what the cell runs.
+        for stage in (Stage.INSTALL, *((Stage.INSPECT,) if work.checks else ()), *work.checks):
+            yield stage, cell, None
+        return
     install = installed(work, work.lock)
     yield Stage.INSTALL, cell, install
     if not work.checks:
@@ -207,7 +214,7 @@ def installed(work: CellWork, lock: Lock) -> dict[str, Any]:
         "system": {name: work.system[name] for name in ("torch", "triton") if name in work.system},
         "lock": hashlib.sha256(lock.text().encode()).hexdigest(),
         "everything of the system": digest_of(dict(work.system)),
-        "builds": [build.key for build in work.builds],
+        "wheels": [work.built[build.owner] for build in work.builds],
     }
 
 

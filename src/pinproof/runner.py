@@ -13,7 +13,7 @@ from pathlib import Path
 from pinproof import integrity, process, recipe, resolve
 from pinproof.build import TOOLS
 from pinproof.environment import Backend, forget, isolated_env
-from pinproof.errors import InfrastructureError, ResolveError
+from pinproof.errors import InfrastructureError, PinproofError, ResolveError
 from pinproof.evidence import Evidence, Outcome
 from pinproof.execute import Executor, SessionSpec, now
 from pinproof.installer import Installer
@@ -56,11 +56,17 @@ class Runner:
             if step.stage is Stage.RESOLVE:
                 started(step)
                 end(step, self._resolve(step, work, cancel))
-            elif step.stage.measures and (damage := self._damage(step.owner)):
+                continue
+            try:
+                problem = self._damage(step.owner) if step.stage.measures else ""
+                spec = None if problem else self._spec(step, work)
+            except PinproofError as error:
+                problem, spec = error.what, None  # this cell's, and no other's
+            if spec is None:
                 started(step)
-                end(step, self.executor.evidence(step, Outcome.INFRA, damage, {}, now(), 0.0))
+                end(step, self.executor.evidence(step, Outcome.INFRA, problem, {}, now(), 0.0))
             else:
-                sessions.append((step, self._spec(step, work)))
+                sessions.append((step, spec))
         self.executor.execute(sessions, cancel, started, end)
 
     def _spec(self, step: Step, work: CellWork) -> SessionSpec:
@@ -193,12 +199,12 @@ class Runner:
     def _damage(self, cell: str) -> str:
         """Say which files of the environment are no longer those of its wheels, or ""."""
         home = self.environment(cell)
+        sites = sorted(home.glob("lib/python*/site-packages"))
+        if not sites:
+            shutil.rmtree(home, ignore_errors=True)
+            return "the environment is not there; it will be made again"
         try:
-            changes = [
-                change
-                for site in sorted(home.glob("lib/python*/site-packages"))
-                for change in integrity.check(site, home / LOOKS)
-            ]
+            changes = [change for site in sites for change in integrity.check(site, home / LOOKS)]
         except OSError as error:
             raise InfrastructureError(f"{home} cannot be read: {error}") from None
         if not changes:
@@ -225,7 +231,11 @@ def wheels_of(work: CellWork, store: Store) -> tuple[Wheel, ...]:
     for build in work.builds:
         evidence = store.load(build.owner, Stage.BUILD, build.key)
         if evidence is None or evidence.outcome is not Outcome.OK:
-            continue
+            raise InfrastructureError(
+                f"there is no wheel of {build.source}",
+                cause="its build did not run, or its record was removed",
+                remedy="run the cell again",
+            )
         path = store.build_dir(build.key) / evidence.data["wheel"]
         wheel = Wheel(path=str(path), sha256=evidence.data["sha256"])
         if not path.is_file() or sha256(path) != wheel.sha256:

@@ -66,6 +66,8 @@ def run(
             while waiting or running:
                 _drop(waiting, failed)
                 lanes = _open(lanes)
+                if running and not lanes and told.empty():
+                    raise RuntimeError(f"no word of {', '.join(running)}")
                 for lane in _lanes(waiting, list(running.values()), jobs, len(lanes)):
                     for step in lane:
                         running[step.id] = waiting.pop(step.id)

@@ -98,6 +98,7 @@ def pinproof(session: nox.Session, root: Path, *words: str) -> None:
             env={"PYTHONPATH": str(root / "src"), "PINPROOF_ROOT": str(root)},
             external=True,
             log=False,
+            stderr=None,  # with --json standard output is for the document alone
             interrupt_timeout=LAST_WORDS,
             terminate_timeout=LAST_WORDS,
         )

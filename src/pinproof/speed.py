@@ -45,11 +45,11 @@ def fastest(cell: Cell, throughput: Mapping[str, Any]) -> Speed | None:
     for point in throughput.get("points", ()):
         if point["status"] in ("OK", "AMBIGUOUS") and point["ratio"]:
             timed.setdefault(point["candidate"], []).append(point)
-    speeds = [_speed(name, timed[name]) for name in sorted(timed) if _is_about(cell, name)]
+    speeds = [_speed(name, timed[name]) for name in sorted(timed) if is_about(cell, name)]
     return max(speeds, key=lambda speed: speed.ratio, default=None)
 
 
-def _is_about(cell: Cell, candidate: str) -> bool:
+def is_about(cell: Cell, candidate: str) -> bool:
     """Say if it is of vLLM where vllm is an axis, else of flash-attn, else of torch."""
     for axis, prefix in _PREFIX.items():
         if asks_for(cell, axis):

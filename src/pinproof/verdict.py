@@ -14,7 +14,7 @@ FLAKY           a candidate gave other numbers each time, in an asked use
 DEGRADED        a candidate is less precise than a correct kernel must be, in an asked use
 SLOW            the throughput interval lies wholly below the policy's minimum
 INCONCLUSIVE    the machine, the network, the disk or a time limit ended a stage
-UNVERIFIED      a check that was asked for did not run, or no case passed
+UNVERIFIED      a check did not run, ran on another GPU, or did not cover what the uses call
 SAFE            nothing of the above
 =============== ====================================================================================
 
@@ -39,6 +39,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from pinproof import coverage
 from pinproof.errors import ExitCode
 from pinproof.evidence import Evidence, Outcome
 from pinproof.limits import VERBS, asked, describe, detail, grouped, ids, limits
@@ -130,6 +131,16 @@ _CASE_VERDICT = {
 #: No kernel sends these to itself: the kernel's memory killer or a person does.
 _FROM_OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"})
 
+#: The machine had no memory left: another process had it.
+_NO_ROOM = re.compile(r"(?i)out of memory|cannot allocate memory|killed by SIGKILL")
+
+#: A timed call that never came back, and our own reference failing beside the candidate.
+_HANG = re.compile(r"(?i)no answer|hung|timed out")
+_OURS = re.compile(r"(?i)reference (?:raised|failed|gave)")
+
+#: A candidate that is there and could not be loaded, unlike one that is for another architecture.
+_UNLOADABLE = re.compile(r"undefined symbol|cannot open shared object|unavailable due to|DLL load")
+
 #: An import that fails like this fails by the lack of a driver.
 _NO_DRIVER = re.compile(r"libcuda\.so\.1|no NVIDIA driver|driver on your system is too old")
 
@@ -182,6 +193,7 @@ def judge(
         *_numbers(correctness, _data(evidence, Stage.INSPECT), policy),
         *_timing(throughput, speed, policy),
         *_missing(evidence, policy, checks),
+        *((Verdict.UNVERIFIED, gap) for gap in _gaps(cell, evidence, policy)),
         (Verdict.SAFE, _summary(correctness, policy)),
     ]
     verdict, reason = min(claims, key=lambda claim: PRECEDENCE.index(claim[0]))
@@ -244,7 +256,8 @@ def _ends(evidence: Mapping[Stage, Evidence]) -> Iterator[Claim]:
 def _missing(
     evidence: Mapping[Stage, Evidence], policy: Policy, checks: Collection[str]
 ) -> Iterator[Claim]:
-    wanted = {Stage.INSPECT, *map(Stage, checks)}
+    # Whatever a matrix asks for, nothing is SAFE whose numbers nobody compared.
+    wanted = {Stage.INSPECT, Stage.CORRECTNESS, *map(Stage, checks)}
     if policy.min_throughput is not None:
         wanted.add(Stage.THROUGHPUT)
     # The first claim gives the reason: what cannot run here says more than what is missing.
@@ -256,16 +269,27 @@ def _missing(
             yield Verdict.UNVERIFIED, f"{stage} did not run"
 
 
+def _gaps(cell: Cell, evidence: Mapping[Stage, Evidence], policy: Policy) -> Iterator[str]:
+    """Yield what the evidence would have had to cover."""
+    stages = [stage for stage in evidence if stage.needs_target]
+    yield from coverage.devices(cell, {str(stage): _data(evidence, stage) for stage in stages})
+    found = _candidates(_data(evidence, Stage.CORRECTNESS))
+    yield from coverage.features_passed(cell, found, policy)
+    yield from coverage.uses(policy)
+
+
 def _imports(cell: Cell, inspect: Mapping[str, Any]) -> Iterator[Claim]:
     """Claim from imports and candidates that the axes ask for and the environment lacks."""
     if not inspect:
         return
     device = inspect.get("device", {})
     on_target = cell.target == "cpu" or device.get("capability") == cell.target
+    ended = [entry for entry in inspect.get("imports", ()) if not entry["ok"]]
+    outside = [entry for entry in ended if entry.get("signal") in _FROM_OUTSIDE]
+    for entry in outside:
+        yield Verdict.INCONCLUSIVE, f"import {entry['module']}: {entry.get('error')}"
     failed = [
-        f"import {entry['module']}: {entry.get('error')}"
-        for entry in inspect.get("imports", ())
-        if not entry["ok"]
+        f"import {entry['module']}: {entry.get('error')}" for entry in ended if entry not in outside
     ]
     driverless = [error for error in failed if _NO_DRIVER.search(error)]
     yield from ((Verdict.IMPORT_FAIL, error) for error in failed if error not in driverless)
@@ -274,13 +298,14 @@ def _imports(cell: Cell, inspect: Mapping[str, Any]) -> Iterator[Claim]:
     if driverless:
         yield from ((Verdict.INCONCLUSIVE, error) for error in driverless)
         return
-    if inspect.get("candidates_error"):
-        yield Verdict.IMPORT_FAIL, f"looking for attention: {inspect['candidates_error']}"
     for axis, prefix in (("flash-attn", "flash-attn"), ("vllm", "vllm-")):
         named = [item for item in inspect.get("candidates", ()) if item["name"].startswith(prefix)]
         if asks_for(cell, axis) and not any(item["available"] for item in named):
             why = next((item["reason"] for item in named if item.get("reason")), "it is not there")
             yield Verdict.IMPORT_FAIL, f"no attention of {axis} can be called: {why}"
+        for item in named if asks_for(cell, axis) else ():
+            if not item["available"] and _UNLOADABLE.search(str(item.get("reason"))):
+                yield Verdict.IMPORT_FAIL, f"{item['name']}: {item['reason']}"
 
 
 def _harness(correctness: Mapping[str, Any]) -> Iterator[Claim]:
@@ -297,9 +322,9 @@ def _harness(correctness: Mapping[str, Any]) -> Iterator[Claim]:
 
 
 def _candidates(correctness: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return the candidates that could be called there."""
+    """Return the candidates that were called there, also one that could not be called later."""
     found = correctness.get("candidates", ())
-    return [candidate for candidate in found if candidate.get("available", True)]
+    return [item for item in found if item.get("available", True) or item.get("cases")]
 
 
 def _numbers(
@@ -336,6 +361,8 @@ def _numbers(
 def _case_verdict(case: Mapping[str, Any]) -> Verdict:
     if case["status"] == "CRASH" and case.get("signal") in _FROM_OUTSIDE:
         return Verdict.INCONCLUSIVE
+    if _NO_ROOM.search(detail(case)):
+        return Verdict.INCONCLUSIVE
     return _CASE_VERDICT[case["status"]]
 
 
@@ -349,6 +376,12 @@ def _timing(throughput: Mapping[str, Any], speed: Speed | None, policy: Policy) 
         elif point["status"] == "ERROR" and (signal := point.get("signal")):
             verdict = Verdict.INCONCLUSIVE if signal in _FROM_OUTSIDE else Verdict.CRASH
             yield verdict, f"{point['candidate']} while timed at {point['point']}: {signal}"
+        elif point["status"] == "ERROR":
+            why = str(point.get("reason") or "it gave no result")
+            yield (
+                _error_verdict(why),
+                f"{point['candidate']} while timed at {point['point']}: {why}",
+            )
     if speed is None:
         yield Verdict.UNVERIFIED, "throughput: no point could be measured"
     elif policy.min_throughput is not None and speed.high < policy.min_throughput:
@@ -357,6 +390,15 @@ def _timing(throughput: Mapping[str, Any], speed: Speed | None, policy: Policy) 
             f"{speed.candidate} runs at {speed} of the Triton baseline; "
             f"the policy asks for {policy.min_throughput:g}",
         )
+
+
+def _error_verdict(reason: str) -> Verdict:
+    """Say what an error while timing claims, from its words."""
+    if _NO_ROOM.search(reason):
+        return Verdict.INCONCLUSIVE
+    if _OURS.search(reason):
+        return Verdict.HARNESS_BROKEN
+    return Verdict.CRASH if _HANG.search(reason) else Verdict.UNSAFE
 
 
 def _worst_z(correctness: Mapping[str, Any], policy: Policy) -> float | None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -32,7 +32,7 @@ from pinproof import (
 )
 from pinproof import installer as installers
 from pinproof.environment import Backend
-from pinproof.errors import ExitCode, PinproofError, ResolveError
+from pinproof.errors import ExitCode, InfrastructureError, PinproofError, ResolveError
 from pinproof.evidence import Evidence, Outcome, digest_of
 from pinproof.execute import Executor, now
 from pinproof.installer import Installer
@@ -82,11 +82,15 @@ def run(options: Options, out: TextIO) -> Proof:
     if options.dry_run:
         return proof
     matrix = chosen.matrix.name
-    store.remember(matrix, options.backend, options.python)
+    with suppress(InfrastructureError):  # writing the results will say so
+        store.remember(matrix, options.backend, options.python)
     if not (options.cells or options.select):
         return replace(proof, whole=proof.document)
-    everything = replace(options, matrix=matrix, cells=(), select="")
-    return replace(proof, whole=recall(everything).document)
+    every = replace(options, matrix=matrix, cells=(), select="", fresh=False, until=None)
+    whole = recall(every).document
+    if proof.exit_code is ExitCode.INTERRUPTED:
+        whole = {**whole, "exit_code": int(proof.exit_code)}
+    return replace(proof, whole=whole)
 
 
 def recall(options: Options) -> Proof:
@@ -120,6 +124,8 @@ def pin(options: Options, out_dir: Path) -> tuple[Path, ...]:
         lock or Lock(python=""),
         out_dir,
         system=work.system if work else None,
+        env=dict(work.settings.env) if work else {},
+        without=work.settings.without if work else (),
         sources=installers.installer(offline=options.offline).sources,
     )
 
@@ -141,6 +147,7 @@ class _Run:
         self.problems: dict[str, Evidence] = {}
         self.done: dict[str, Outcome] = {}
         self.interrupted = False
+        self.broken: InfrastructureError | None = None
 
     def prove(self) -> Proof:
         """Walk the whole way."""
@@ -152,6 +159,8 @@ class _Run:
         if not self.options.dry_run:
             self._walk(first, works)
         works = self._locked(works)
+        self._plan(works, self._everything)
+        works = self._with_wheels(works)
         whole = self._plan(works, self._everything)
         told = {cell: evidence.reason for cell, evidence in self.problems.items()}
         full = self.options.dry_run
@@ -159,8 +168,10 @@ class _Run:
         if self.options.dry_run:
             document = preview.document(whole, self.chosen.cells, told)
             return Proof(document=document, works=works, exit_code=ExitCode.OK)
-        if not self.interrupted:
-            self._walk(whole, works)
+        # A build is known by its wheel: what installs it is planned when the wheel is there.
+        self._walk(Plan(steps=tuple(s for s in whole.todo if s.stage is Stage.BUILD)), works)
+        works = self._with_wheels(works)
+        self._walk(self._plan(works, self._everything), works)
         return self._judged(works, started)
 
     def recall(self) -> Proof:
@@ -168,7 +179,8 @@ class _Run:
         works = self._works()
         self._plan(works, recipe.resolving)
         works = self._locked(works)
-        return self._judged(works, now())
+        self._plan(works, self._everything)
+        return self._judged(self._with_wheels(works), now())
 
     def _say(self, *lines: str) -> None:
         for line in lines:
@@ -259,7 +271,7 @@ class _Run:
 
     def _walk(self, way: Plan, works: Mapping[str, CellWork]) -> None:
         """Execute what the plan has to do, and keep the evidence."""
-        if not way.todo or self.interrupted:
+        if not way.todo or self.interrupted or self.broken is not None:
             return
         if not all(step.stage.measures for step in way.todo):
             _ = self._installer  # asked here once, or every lane would ask pip at the same time
@@ -284,9 +296,12 @@ class _Run:
                 done=done,
                 started=lambda step: shown.start(step.id, step.reason),
             )
+            self.interrupted = not finished
+        except InfrastructureError as error:
+            # What is known is still told, and the exit code says that it is not all.
+            self.broken = error
         finally:
             shown.close()
-        self.interrupted = not finished
 
     def _locked(self, works: Mapping[str, CellWork]) -> dict[str, CellWork]:
         """Give each work its lock and its commits, as far as they are known."""
@@ -302,6 +317,15 @@ class _Run:
             except ResolveError as error:
                 self._problem(cell, dict(work.cell.axes), error)
         return locked
+
+    def _with_wheels(self, works: Mapping[str, CellWork]) -> dict[str, CellWork]:
+        """Give each work the sha256 of the wheels that were built for it."""
+        known = {
+            owner: str(evidence.data["sha256"])
+            for (owner, stage), evidence in self.known.items()
+            if stage is Stage.BUILD and evidence.outcome is Outcome.OK
+        }
+        return {cell: replace(work, built=known) for cell, work in works.items()}
 
     def _commits(self, work: CellWork) -> dict[str, str]:
         """Return the commits that the git references of what is built name now."""
@@ -334,6 +358,9 @@ class _Run:
             required = cell.id in self.chosen.required
             rows.append(Row(cell=cell, judgement=judged, evidence=evidence, required=required))
         code = verdict.exit_code({row.cell.id: row.judgement for row in rows}, self.chosen.required)
+        if self.broken is not None:
+            self._say(f"pinproof: {self.broken}")
+            code = ExitCode.INFRASTRUCTURE
         if self.interrupted:
             code = ExitCode.INTERRUPTED
         document = results.document(

@@ -72,6 +72,11 @@ class Project:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return document
 
+    def cell(self, name: str) -> dict[str, Any]:
+        """Return what results.json says of one cell; it speaks of every cell of the matrix."""
+        cells: list[dict[str, Any]] = self.results()["cells"]
+        return next(cell for cell in cells if cell["id"] == name)
+
     def evidence(self, store: Path | None = None) -> dict[str, int]:
         """Return every record's name, which holds its digest, with the time it was written."""
         root = (store or self.store) / "evidence"

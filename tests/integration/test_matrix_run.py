@@ -30,8 +30,11 @@ def test_results_json_follows_its_schema_and_names_the_proof(proven: Project) ->
     schema = json.loads((ROOT / "src/pinproof/data/results.schema.json").read_text("utf-8"))
     document = proven.results()
     jsonschema.validate(document, schema)
-    (cell,) = document["cells"]
-    assert (cell["id"], cell["verdict"], document["exit_code"]) == (CELL, "SAFE", 0)
+    cell = proven.cell(CELL)
+    assert cell["verdict"] == "SAFE"
+    # The run chose one of three: the file speaks of all, and what did not run is never a pass.
+    assert document["counts"] == {"SAFE": 1, "UNVERIFIED": 2}
+    assert document["exit_code"] == 1
     assert [record["stage"] for record in cell["evidence"]] == ["resolve", *STAGES]
     assert cell["throughput"]["baseline"] == "triton-interpreter"
 
@@ -48,7 +51,7 @@ def test_every_stage_leaves_its_log(proven: Project) -> None:
 
 
 def test_the_crash_of_an_empty_key_sequence_is_a_limit_with_its_signal(proven: Project) -> None:
-    (cell,) = proven.results()["cells"]
+    cell = proven.cell(CELL)
     assert [limit for limit in cell["limits"] if "Sk = 0" in limit and "SIGFPE" in limit]
     assert "do not call with Sk = 0 (SIGFPE)" in proven.first[0].out
 
@@ -71,10 +74,11 @@ def test_the_session_of_a_cell_stands_on_the_same_evidence(proven: Project) -> N
     assert proven.evidence() == before
 
 
-def test_report_prints_the_same_table_again(proven: Project) -> None:
+def test_report_says_of_every_cell_of_the_matrix_what_is_known(proven: Project) -> None:
     ended = proven.nox("-s", "report", "--", "--matrix", "cpu")
-    assert ended.code == 0, ended.text
-    assert table(ended.out) == table(proven.first[0].out)
+    assert ended.code == 1, ended.text
+    assert "SAFE" in row_of(ended, CELL)
+    assert ended.out.count("UNVERIFIED  inspect did not run") == 2
 
 
 def test_explain_shows_the_stages_of_a_cell_with_their_digests(proven: Project) -> None:
@@ -129,7 +133,7 @@ def pins(proven: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pins_say_why_and_from_which_evidence(pins: Path, proven: Project) -> None:
     text = (pins / "PINS.md").read_text(encoding="utf-8")
-    (cell,) = proven.results()["cells"]
+    cell = proven.cell(CELL)
     assert f"`{CELL}` is **SAFE** on cpu" in text
     for record in cell["evidence"]:
         assert record["digest"] in text
@@ -160,7 +164,7 @@ def test_a_cell_without_evidence_is_not_pinned(proven: Project, tmp_path: Path) 
     other = next(cell for cell in _cells(proven) if cell != CELL)
     ended = proven.nox("-s", "pins", "--", other, "--out", str(tmp_path))
     assert ended.code == 1
-    assert f"{other} is UNVERIFIED, so it is not pinned" in ended.out
+    assert f"{other} is UNVERIFIED, so it is not pinned" in ended.text
     assert not list(tmp_path.iterdir())
 
 

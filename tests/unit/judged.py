@@ -8,6 +8,8 @@ from pinproof.cell import Cell, Exclusion
 from pinproof.evidence import Evidence, Outcome, digest_of
 from pinproof.stage import Stage
 
+#: A case with all that serving calls: without a pass of it no cell is SAFE.
+EASY = "128x128-d64-h4k2-causal-bf16-diffuse"
 EVERY_USE = ("serving", "training", "everything")
 CPU = {"target": "cpu", "gpu": "", "driver": "", "cpu": "Some Processor", "platform": "Linux"}
 H100 = {"target": "sm_90", "gpu": "NVIDIA H100", "driver": "580.1", "cpu": "x", "platform": "Linux"}
@@ -86,6 +88,9 @@ def correctness(harness: str = "PASS", **candidates: list[dict[str, Any]]) -> di
     """Return a correctness document; candidates by name with '_' for '-'."""
     failures = [] if harness == "PASS" else [{"case": "128x128-d64", "reason": "max|z| 90 > 25"}]
     return {
+        "schema": 1,
+        "stage": "correctness",
+        "device": {"kind": "cpu", "capability": "cpu"},
         "harness": {"status": harness, "cases": 96, "failures": failures},
         "candidates": [
             {"name": name.replace("_", "-"), "version": "1", "cases": cases}
@@ -117,7 +122,8 @@ def point(
 
 def throughput(*points: dict[str, Any], baseline: str = "triton") -> dict[str, Any]:
     """Return a throughput document."""
-    return {"baseline": baseline, "points": list(points)}
+    device = {"kind": "cpu", "capability": "cpu"}
+    return {"baseline": baseline, "device": device, "points": list(points)}
 
 
 def whole(
@@ -127,14 +133,15 @@ def whole(
     **more: Any,
 ) -> dict[Stage, Evidence]:
     """Return the evidence of a cell that went all the way, with torch's CPU kernel in it."""
-    found = cases or (case("128x128-d64-bf16-diffuse"),)
+    found = cases or (case(EASY),)
     timed = points or (point("torch-cpu-flash"),)
+    device = {"device": {"capability": machine["target"]}}
     documents = {
         Stage.RESOLVE: {},
         Stage.INSTALL: {},
         Stage.INSPECT: inspect("torch-cpu-flash"),
-        Stage.CORRECTNESS: correctness(torch_cpu_flash=list(found)),
-        Stage.THROUGHPUT: throughput(*timed),
+        Stage.CORRECTNESS: correctness(torch_cpu_flash=list(found)) | device,
+        Stage.THROUGHPUT: throughput(*timed) | device,
         **more,
     }
     return {stage: record(stage, data, machine=machine) for stage, data in documents.items()}

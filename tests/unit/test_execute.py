@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -45,7 +46,7 @@ class Lane:
         for number, program in enumerate(programs):
             step = Step(
                 owner=f"cpu-{number}",
-                stage=Stage.INSPECT,
+                stage=Stage.INSPECT if out else Stage.INSTALL,
                 cells=(f"cpu-{number}",),
                 inputs={"number": number},
                 digest=f"{number}" * 64,
@@ -83,8 +84,9 @@ def test_a_session_that_ends_well_is_ok_and_its_words_are_in_its_log(tmp_path: P
 
 def test_what_the_session_left_is_its_data(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    (evidence,) = Lane(tmp_path).run(f"open({str(out)!r}, 'w').write('{{\"a\": 1}}')", out=out)
-    assert evidence.data == {"a": 1}
+    left = json.dumps({"schema": 1, "stage": "inspect", "a": 1})
+    (evidence,) = Lane(tmp_path).run(f"open({str(out)!r}, 'w').write({left!r})", out=out)
+    assert evidence.data == json.loads(left)
 
 
 def test_data_of_an_earlier_run_is_not_taken_for_this_one_s(tmp_path: Path) -> None:

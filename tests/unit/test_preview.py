@@ -37,7 +37,7 @@ def test_every_step_of_every_cell_is_told_with_its_reason(
         start = lines.index(f"  {cell.id}  {cell.label}")
         assert "shared by 2" in lines[start + 1]
         assert lines[start + 2].split()[:2] == ["install", "new"]
-        assert lines[start + 2].endswith("its lock is not resolved yet")
+        assert lines[start + 2].endswith("what it reads is not known yet")
 
 
 def test_a_cell_that_cannot_be_planned_says_why(planned: tuple[Plan, tuple[Cell, ...]]) -> None:

@@ -70,4 +70,5 @@ def test_a_wheel_that_was_edited_since_its_build_is_never_installed(tmp_path: Pa
 
 def test_without_a_finished_build_there_is_no_wheel(tmp_path: Path) -> None:
     work, _ = built(Store(tmp_path / "one"), tmp_path)
-    assert runner.wheels_of(work, Store(tmp_path / "other")) == ()
+    with pytest.raises(InfrastructureError, match="there is no wheel of flash-attn"):
+        runner.wheels_of(work, Store(tmp_path / "other"))

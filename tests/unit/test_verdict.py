@@ -21,7 +21,7 @@ def verdict(evidence, *, policy=SERVING, of=CELL, **more):
 
 
 def test_a_cell_whose_every_check_passes_is_safe_and_shows_its_numbers():
-    said = judge(CELL, whole(case("a", z=1.5), case("b", z=3.25)), SERVING)
+    said = judge(CELL, whole(case(judged.EASY, z=1.5), case("b", z=3.25)), SERVING)
     assert said.verdict is Verdict.SAFE
     assert said.reason == "2 of 2 cases pass (torch-cpu-flash)"
     assert said.limits == ()
@@ -112,14 +112,14 @@ def test_a_stage_that_cannot_run_here_leaves_the_cell_unverified_with_the_machin
 )
 def test_one_case_in_an_asked_use_decides(status, signal, expected):
     bad = case("128x217-d64-softcap15-bf16-diffuse", status, signal=signal)
-    assert verdict(whole(case("128x128-d64-bf16-diffuse"), bad)) is expected
+    assert verdict(whole(case("128x128-d64-h4k2-causal-bf16-diffuse"), bad)) is expected
 
 
 def test_the_reason_says_which_calls_fail_how_and_where_to_look():
     said = judge(
         CELL,
         whole(
-            case("128x128-d64-bf16-diffuse"),
+            case("128x128-d64-h4k2-causal-bf16-diffuse"),
             case("128x217-d64-causal-softcap15-bf16-peaked", "FAIL", "max|z| 157 > 25", z=157),
             case("128x217-d64-causal-softcap15-fp16-peaked", "FAIL", "max|z| 99 > 25", z=99),
             case("113x203-d64-causal-fp16-peaked"),
@@ -139,7 +139,7 @@ def test_a_failure_outside_the_asked_uses_is_a_limit_that_a_user_can_act_on():
         case(f"128x0-d64-{dtype}-diffuse", "CRASH", uses=("everything",), signal="SIGFPE", z=None)
         for dtype in ("bf16", "fp16")
     ]
-    evidence = whole(case("128x128-d64-bf16-diffuse"), *crashes)
+    evidence = whole(case("128x128-d64-h4k2-causal-bf16-diffuse"), *crashes)
     said = judge(CELL, evidence, SERVING)
     assert said.verdict is Verdict.SAFE
     assert said.limits == ("torch-cpu-flash: do not call with Sk = 0 (SIGFPE)",)
@@ -148,7 +148,7 @@ def test_a_failure_outside_the_asked_uses_is_a_limit_that_a_user_can_act_on():
 
 def test_what_a_candidate_refuses_is_a_limit_and_no_failure():
     evidence = whole(
-        case("128x128-d64-bf16-diffuse"),
+        case("128x128-d64-h4k2-causal-bf16-diffuse"),
         case("128x217-d64-softcap15-bf16-diffuse", "UNSUPPORTED", z=None),
         case("97x160-d128-window31.7-bf16-diffuse", "UNSUPPORTED", z=None),
     )
@@ -183,7 +183,7 @@ def test_a_candidate_that_inspect_found_must_have_been_checked():
 
 def test_a_candidate_that_is_not_available_here_does_not_count():
     evidence = whole()
-    document = judged.correctness(torch_cpu_flash=[case("a")], sdpa_cudnn=[])
+    document = judged.correctness(torch_cpu_flash=[case(judged.EASY)], sdpa_cudnn=[])
     document["candidates"][1] |= {"available": False, "reason": "no cuDNN"}
     evidence[Stage.CORRECTNESS] = record(Stage.CORRECTNESS, document)
     assert verdict(evidence) is Verdict.SAFE
@@ -312,9 +312,53 @@ def test_what_happens_while_a_candidate_is_timed_counts_too():
     assert verdict(whole(points=(good, wrong))) is Verdict.UNSAFE
     assert verdict(whole(points=(good, died))) is Verdict.CRASH
     assert verdict(whole(points=(good, killed))) is Verdict.INCONCLUSIVE
-    said = judge(CELL, whole(points=(good, raised)), SERVING)
-    assert said.verdict is Verdict.SAFE
-    assert said.limits == ("torch-cpu-flash: not timed at prefill (it raised)",)
+    assert verdict(whole(points=(good, raised))) is Verdict.UNSAFE
+    full = point("torch-cpu-flash", None, status="ERROR", reason="CUDA out of memory")
+    assert verdict(whole(points=(good, full))) is Verdict.INCONCLUSIVE
+
+
+def test_numbers_of_another_gpu_prove_nothing():
+    elsewhere = whole(machine={**judged.H100, "target": "sm_80"})
+    said = judge(cell(target="sm_90"), elsewhere, SERVING)
+    assert said.verdict is Verdict.UNVERIFIED
+    assert said.reason == "correctness ran on sm_80, not on sm_90"
+
+
+def test_a_pass_of_easy_cases_alone_is_no_proof():
+    refused = case(judged.EASY, "UNSUPPORTED", "it does not admit causal, gqa")
+    said = judge(CELL, whole(case("128x128-d64-bf16-diffuse"), refused), SERVING)
+    assert said.verdict is Verdict.UNVERIFIED
+    assert said.reason == "no candidate passed a case with causal, or grouped heads"
+
+
+def test_training_is_not_proven_by_the_forward_pass():
+    said = judge(CELL, whole(), Policy(uses=("training",)))
+    assert said.verdict is Verdict.UNVERIFIED
+    assert "backward" in said.reason
+
+
+def test_without_correctness_nothing_is_safe_whatever_the_matrix_asks_for():
+    evidence = {stage: e for stage, e in whole().items() if stage is not Stage.CORRECTNESS}
+    assert verdict(evidence, checks=("throughput",)) is Verdict.UNVERIFIED
+
+
+def test_a_candidate_that_crashed_and_then_hid_is_still_a_crash():
+    evidence = whole()
+    crashed = case(judged.EASY, "CRASH", signal="SIGSEGV")
+    hidden = {"name": "vllm-fa3", "available": False, "reason": "x", "cases": [crashed]}
+    correct = evidence[Stage.CORRECTNESS].data
+    correct["candidates"].append(hidden)
+    assert verdict(evidence) is Verdict.CRASH
+
+
+def test_a_kernel_that_cannot_be_loaded_beside_a_good_one_fails_the_import():
+    inspected = judged.inspect("vllm-fa2", capability="sm_90")
+    why = "undefined symbol: _ZN3c10"
+    inspected["candidates"].append({"name": "vllm-fa3", "available": False, "reason": why})
+    evidence = whole(machine=judged.H100)
+    evidence[Stage.INSPECT] = record(Stage.INSPECT, inspected)
+    said = judge(cell(target="sm_90", vllm="0.24.0"), evidence, SERVING)
+    assert (said.verdict, said.reason) == (Verdict.IMPORT_FAIL, f"vllm-fa3: {why}")
 
 
 @pytest.mark.parametrize("z", [math.inf, math.nan])
