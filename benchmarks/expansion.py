@@ -49,17 +49,18 @@ def measure(size: int) -> dict[str, Any]:
     """Expand a matrix of `size` combinations once and count what comes out."""
     matrix = matrix_of(size)
     before = _peak_mib()
-    started = time.perf_counter()
+    started, began = time.perf_counter(), time.process_time()
     count = kept = 0
     for cell in expand(matrix):
         count += 1
         kept += cell.exclusion is None
-    seconds = time.perf_counter() - started
+    seconds, processor = time.perf_counter() - started, time.process_time() - began
     return {
         "combinations": count,
         "kept": kept,
         "seconds": round(seconds, 3),
         "per_second": round(count / seconds),
+        "per_cpu_second": round(count / processor),
         "grown_mib": round(_peak_mib() - before, 1),
     }
 
@@ -73,12 +74,14 @@ def claim(scratch: Path) -> Claim:
     known = rules.shipped()  # reading the rules is no part of expansion
     rows = [measure(size) for size in SIZES]
     slowest = min(row["per_second"] for row in rows)
+    # What neighbours on the machine take shows in the difference of the two.
+    processor = min(row["per_cpu_second"] for row in rows)
     grown = rows[-1]["grown_mib"]
     return Claim(
         name="expansion",
         asked=f"{LEAST:,} combinations/s under all rules, flat memory to {SIZES[-1]:,}",
-        seen=f"{slowest:,}/s at the slowest size, {grown} MiB more for the last"
-        f" ({len(known.excluding)} rules)",
+        seen=f"{slowest:,}/s at the slowest size ({processor:,} per processor second),"
+        f" {grown} MiB more for the last ({len(known.excluding)} rules)",
         held=slowest >= LEAST and grown <= FLAT_MIB,
         data={"rows": rows},
     )
