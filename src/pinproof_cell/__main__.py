@@ -23,18 +23,27 @@ STAGES = {
     "throughput": ("throughput", "time every candidate against the Triton reference"),
 }
 
+#: Verb -> (module with ``arguments``, ``EXAMPLE`` and ``main(options)``, what it does).
+TOOLS = {
+    "check": ("check", "judge an attention kernel of your own"),
+    "mutants": ("killmatrix", "measure the suite: broken kernels that it must reject"),
+}
+
 WRITTEN, BAD_REQUEST = 0, 2
 
 EXAMPLES = """\
 examples:
   python -m pinproof_cell inspect --request request.json --json inspect.json
   python -m pinproof_cell throughput --request request.json --json throughput.json
+  python -m pinproof_cell check --provider mykernel.py:attention --json check.json
+  python -m pinproof_cell mutants --json mutants.json
 
 a request:
   {"schema": 1, "cell": "cpu-3f9a1c", "target": "cpu", "axes": {"torch": "2.13.0"},
    "uses": ["serving"], "suite_dir": "tests/attention", "seed": 0}
 
-exit status: 0 the result was written, whatever the candidates did; 2 the request is wrong
+exit status: 0 the result was written, whatever the candidates did; 2 the request is wrong.
+check and mutants: 1 where the kernel, or the suite, does not pass
 """
 
 
@@ -52,17 +61,41 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--request", type=Path, required=True, help="the request, a JSON file")
         sub.add_argument("--json", type=Path, required=True, help="where the result is written")
         sub.set_defaults(act=stage, module=module)
+    for verb, (module, does) in TOOLS.items():
+        found = importlib.import_module(f"pinproof_cell.{module}")
+        sub = verbs.add_parser(
+            verb,
+            help=does,
+            description=f"{does.capitalize()}.",
+            epilog=found.EXAMPLE,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        found.arguments(sub)
+        sub.add_argument("--json", type=Path, required=True, help="where the result is written")
+        sub.set_defaults(act=tool, module=module)
     return top
 
 
 def stage(options: argparse.Namespace) -> int:
     """Run one stage from its request file to its result file. Raises BadRequestError."""
     request = Request.load(options.request)
-    if not options.json.parent.is_dir():
-        raise BadRequestError(f"no folder {options.json.parent} to write the result to")
+    _check_folder(options.json)
     run = importlib.import_module(f"pinproof_cell.{options.module}").run
     write(options.json, run(request.document()))
     return WRITTEN
+
+
+def tool(options: argparse.Namespace) -> int:
+    """Run a verb that needs no request. Raises BadRequestError."""
+    _check_folder(options.json)
+    document, status = importlib.import_module(f"pinproof_cell.{options.module}").main(options)
+    write(options.json, document)
+    return int(status)
+
+
+def _check_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise BadRequestError(f"no folder {path.parent} to write the result to")
 
 
 def write(path: Path, document: dict[str, Any]) -> None:

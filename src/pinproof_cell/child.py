@@ -6,6 +6,7 @@ group of the stage: when the host ends the group, they go with it.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -97,6 +98,14 @@ def run(
         output=output,
         timed_out=timed_out,
     )
+
+
+def end_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies, whatever group it is in."""
+    set_pdeathsig = 1
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(set_pdeathsig, signal.SIGKILL)
 
 
 def _tail(sink: IO[bytes], size: int = 20_000) -> str:

@@ -27,6 +27,8 @@ START_LIMIT = 300.0
 CASE_LIMIT = {"cpu": 120.0, "cuda": 300.0}
 #: After so many dead children the remaining cases count as errors: each restart imports torch.
 MOST_DEATHS = 20
+#: Before the number of calls, in place of a case: the check that they all say the same.
+REPEATS = "repeats-"
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,19 @@ class Journal:
 
 @dataclass(frozen=True)
 class Suite:
-    """What to run: the pytest suite in `directory`, `cases` of it, for `target`."""
+    """What to run: the pytest suite in `directory`, `cases` of it, for `target`.
 
-    directory: Path
+    Without a directory the children are `pinproof_cell.check_child`, which needs no pytest; after
+    `most_deaths` dead children the remaining cases count as errors.
+    """
+
+    directory: Path | None
     cases: Sequence[str]
     target: str
     seed: int = 0
     case_limit: float | None = None
     start_limit: float = START_LIMIT
+    most_deaths: int = MOST_DEATHS
     say: Callable[[str], None] = field(default=print)
 
     @property
@@ -111,7 +118,7 @@ def supervise(candidate: str, suite: Suite) -> Run:
             if _unavailable(journal):
                 break
             deaths += _blame(journal, ended, suite)
-            if len(journal.started()) == begun or deaths == MOST_DEATHS:
+            if len(journal.started()) == begun or deaths == suite.most_deaths:
                 _give_up(journal, ended, suite, deaths)
         ended_cases = journal.ended()
         session = (journal.events("session") or [{}])[-1]
@@ -153,7 +160,7 @@ def _blame(journal: Journal, ended: child.Ended, suite: Suite) -> bool:
 def _give_up(journal: Journal, ended: child.Ended, suite: Suite, deaths: int) -> None:
     """Record the remaining cases as ERROR: what did not run is never a pass."""
     cause = ended.reason or "pytest ran none of them"
-    told = f"{deaths} crashes before it" if deaths == MOST_DEATHS else f"not run: {cause}"
+    told = f"{deaths} crashes before it" if deaths == suite.most_deaths else f"not run: {cause}"
     suite.say(f"correctness: giving up, {told}\n{ended.output[-2000:]}")
     done = journal.ended()
     for case in suite.cases:
@@ -168,9 +175,7 @@ def _give_up(journal: Journal, ended: child.Ended, suite: Suite, deaths: int) ->
 def _child(candidate: str, suite: Suite, journal: Journal, output: Path) -> child.Ended:
     """Run one child to its end; kill it where its first case or any case takes too long."""
     argv = [
-        *(sys.executable, "-m", "pytest", os.fspath(suite.directory / "test_attention.py")),
-        *("-c", os.devnull, "--rootdir", os.fspath(suite.directory)),
-        *("-q", "--tb=no", "--no-header", "--no-summary", "-p", "no:cacheprovider"),
+        *(sys.executable, "-m", *_program(suite.directory)),
         *("--candidate", candidate, "--device", suite.device, "--target", suite.target),
         *("--seed", str(suite.seed), "--journal", os.fspath(journal.path)),
     ]
@@ -202,6 +207,14 @@ def _child(candidate: str, suite: Suite, journal: Journal, output: Path) -> chil
         output=output.read_text(encoding="utf-8", errors="replace")[-20_000:],
         timed_out=timed_out,
     )
+
+
+def _program(directory: Path | None) -> list[str]:
+    if directory is None:
+        return ["pinproof_cell.check_child"]
+    where = ["-c", os.devnull, "--rootdir", os.fspath(directory)]
+    quiet = ["-q", "--tb=no", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
+    return ["pytest", os.fspath(directory / "test_attention.py"), *where, *quiet]
 
 
 def _watch(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pinproof_cell.candidates import LSE_MINUS_INF
+from pinproof_cell.candidates import LOW_PRECISION, LSE_MINUS_INF
 from pinproof_cell.cases import FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+TYPES = LOW_PRECISION | {"fp32"}
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class Provider:
     """A callable ``f(q, k, v, *, softmax_scale, causal, window_size, softcap, alibi_slopes)``.
 
     Its optional attributes ``supports`` (a set of feature names) and ``lse_on_empty_rows`` say
-    what it admits; without them it admits everything and writes -inf.
+    what it admits; without them it admits everything and writes -inf. A set without any type
+    admits them all.
     """
 
     name: str
@@ -31,7 +36,8 @@ class Provider:
     @property
     def supports(self) -> frozenset[str]:
         """The features that the callable admits."""
-        return frozenset(getattr(self.function, "supports", FEATURES))
+        named = frozenset(getattr(self.function, "supports", FEATURES))
+        return named if named & TYPES else named | TYPES
 
     @property
     def lse_on_empty_rows(self) -> float:
@@ -50,15 +56,23 @@ class Provider:
 def load(name: str) -> Provider:
     """Import ``FILE.py:NAME``. Raises ValueError where there is no such file or callable."""
     file, _, attribute = name.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise ValueError(f"no file {file!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{file!r} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    function = getattr(module, attribute, None)
+    function = getattr(module(Path(file)), attribute, None)
     if not callable(function):
         raise ValueError(f"{file!r} has no callable {attribute!r}")
     return Provider(name, function)
+
+
+def module(path: Path) -> ModuleType:
+    """Import the Python file at `path`. Raises ValueError where there is none."""
+    if not path.is_file():
+        raise ValueError(f"no file {str(path)!r}")
+    name = f"pinproof_provider_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{str(path)!r} is not a Python file")
+    found = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickles look their module up, and a file may import its neighbours.
+    sys.modules[name] = found
+    sys.path.append(str(path.resolve().parent))
+    spec.loader.exec_module(found)
+    return found

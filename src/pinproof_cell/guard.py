@@ -1,0 +1,113 @@
+"""The contract of a call, held against what came back, before any number is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pinproof_cell.candidates import Candidate
+
+
+class AnswerError(Exception):
+    """An answer that breaks the contract; the message is ``CHECK: what is wrong``."""
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A candidate whose every answer is checked: kind, device, type, shape, and its inputs.
+
+    Raises AnswerError from ``forward``. Inputs that the candidate changed are put back first, so
+    that what runs after it sees what it should.
+    """
+
+    inner: Candidate
+
+    @property
+    def name(self) -> str:
+        """The name of the candidate."""
+        return self.inner.name
+
+    @property
+    def origin(self) -> str:
+        """The distribution that brings it."""
+        return self.inner.origin
+
+    @property
+    def version(self) -> str | None:
+        """The version of that distribution."""
+        return self.inner.version
+
+    @property
+    def supports(self) -> frozenset[str]:
+        """The features that it admits."""
+        return self.inner.supports
+
+    @property
+    def lse_on_empty_rows(self) -> float:
+        """What it writes for a row without keys."""
+        return self.inner.lse_on_empty_rows
+
+    def available(self) -> str | None:
+        """Return why it cannot run here, or None."""
+        return self.inner.available()
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+        """Attend, and check the answer."""
+        given = {"q": q, "k": k, "v": v}
+        slopes = arguments.get("alibi_slopes")
+        if slopes is not None:
+            given["alibi_slopes"] = slopes
+        before = {name: tensor.clone() for name, tensor in given.items()}
+        try:
+            answer = self.inner.forward(q, k, v, **arguments)
+            _check(answer, q, tuple(v.shape[-1:]), given)
+        finally:
+            changed = [name for name, x in given.items() if not torch.equal(x, before[name])]
+            for name in changed:
+                given[name].copy_(before[name])
+        if changed:
+            raise AnswerError(f"input-changed: the call changed {', '.join(changed)}")
+        return answer
+
+
+def _check(answer: Any, q: Tensor, head_dim_v: tuple[int, ...], given: dict[str, Tensor]) -> None:
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+        raise AnswerError(f"type: the call returned {_kind(answer)}, not (out, lse)")
+    out, lse = answer
+    batch, seqlen_q, heads, _ = q.shape
+    wanted = (
+        ("out", out, (batch, seqlen_q, heads, *head_dim_v), q.dtype),
+        ("lse", lse, (batch, heads, seqlen_q), torch.float32),
+    )
+    for name, tensor, shape, dtype in wanted:
+        if not isinstance(tensor, Tensor):
+            raise AnswerError(f"type: {name} is {_kind(tensor)}, not a tensor")
+        if tensor.device != q.device:
+            raise AnswerError(f"device: {name} is on {tensor.device}, not on {q.device}")
+        if tuple(tensor.shape) != shape:
+            raise AnswerError(f"shape: {name} is {tuple(tensor.shape)}, not {shape}")
+        if tensor.dtype != dtype:
+            raise AnswerError(f"dtype: {name} is {tensor.dtype}, not {dtype}")
+        owner = _owner(tensor, given)
+        if owner:
+            raise AnswerError(f"aliases-input: {name} lies in the memory of {owner}")
+
+
+def _owner(tensor: Tensor, given: dict[str, Tensor]) -> str | None:
+    """Return the name of the input in whose memory `tensor` lies, or None."""
+    if not tensor.numel():
+        return None
+    place = tensor.untyped_storage().data_ptr()
+    for name, candidate in given.items():
+        if candidate.numel() and candidate.untyped_storage().data_ptr() == place:
+            return name
+    return None
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return type(value).__name__

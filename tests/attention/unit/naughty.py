@@ -1,0 +1,55 @@
+"""Providers that keep their promises, and one that breaks each of them, by the shape of q."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pinproof_cell.mutants.emulation import HONEST
+
+
+def good(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+    return HONEST(q, k, v, **arguments)
+
+
+def refuses(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+    raise NotImplementedError("nothing at all")
+
+
+def misspelt(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+    return HONEST(q, k, v, **arguments)
+
+
+misspelt.supports = {"bf16", "casual"}  # type: ignore[attr-defined]
+
+
+def naughty(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> Any:
+    out, lse = HONEST(q, k, v, **arguments)
+    match q.shape[1]:
+        case 1:
+            return out[:, :, :1], lse
+        case 3:
+            return out.float(), lse
+        case 5:
+            return out.to("meta"), lse
+        case 64:
+            return out * torch.nan, lse
+        case 77:
+            return q.copy_(out), lse
+        case 97:
+            return out
+        case 100:
+            raise RuntimeError("bad day\nwith details")
+        case 108:
+            return out, None
+        case 113:
+            k.mul_(2)
+        case 130:
+            return out, lse.double()
+        case 203:
+            return out, lse / 0.6931
+        case 257:
+            return (out.float() * 1.01).to(out.dtype), lse
+    return out, lse
