@@ -59,3 +59,14 @@ def generate(case: Case, seed: int, device: str) -> Inputs:
         "alibi_slopes": slopes,
     }
     return Inputs(q, k, v, arguments)
+
+
+def output_gradient(case: Case, seed: int, device: str) -> Tensor:
+    """Draw the gradient of the output, (batch, seqlen_q, nheads, headdim), from its own stream.
+
+    Of a packed case it is a view as well, with the heads outside: autograd hands such ones over.
+    """
+    source = torch.Generator().manual_seed(seed ^ zlib.crc32(f"{case.id} dout".encode()))
+    shape = (case.batch, case.seqlen_q, case.heads, case.head_dim)
+    drawn = torch.randn(shape, generator=source).to(device=device, dtype=DTYPES[case.dtype])
+    return drawn.transpose(1, 2).contiguous().transpose(1, 2) if case.packed else drawn

@@ -19,6 +19,8 @@ class Thresholds:
     source: str
     fail: Mapping[str, float]
     degraded: Mapping[str, float]
+    backward_fail: Mapping[str, float]
+    backward_degraded: Mapping[str, float]
     lse_absolute: float
     lse_relative: float
     fa_absolute: float
@@ -41,6 +43,8 @@ def load(target: str) -> Thresholds:
         source=source,
         fail=_smallest([entry["fail"] for entry in chosen]),
         degraded=_smallest([entry["degraded"] for entry in chosen]),
+        backward_fail=_smallest([entry["backward"]["fail"] for entry in chosen]),
+        backward_degraded=_smallest([entry["backward"]["degraded"] for entry in chosen]),
         lse_absolute=data["lse"]["absolute"],
         lse_relative=data["lse"]["relative"],
         fa_absolute=data["fa_ratio"]["absolute"],

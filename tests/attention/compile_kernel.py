@@ -5,6 +5,7 @@ A child of test_compile.py, since Triton either compiles or interprets for the l
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pinproof_cell import kernel
+from pinproof_cell import kernel, kernel_backward
 from pinproof_cell.cases import Case, suite
 
 #: Shared memory that one block may ask for, in bytes (CUDA programming guide, table of limits).
@@ -48,12 +49,42 @@ def configurations(architecture: str) -> dict[str, dict[str, Any]]:
                 f"{size.block_m}x{size.block_n}-w{size.warps}-s{size.stages}"
             )
             found[name] = {"case": case, "mode": mode, "size": size, "left": left, "right": right}
+    return found | backward(architecture)
+
+
+def backward(architecture: str) -> dict[str, dict[str, Any]]:
+    """Return launches of the backward kernels: every width of tile, every mask."""
+    cases = {
+        "causal-softcap-alibi": Case(64, 64, causal=True, softcap=15.0, alibi=True),
+        "causal-left": Case(64, 64, 111, causal=True, window=(33, 0)),
+        "full": Case(64, 64, 256),
+    }
+    modes = ("ref", "fast") if architecture == "sm_120" else ("fast",)
+    found: dict[str, dict[str, Any]] = {}
+    for (word, case), mode in itertools.product(cases.items(), modes):
+        for walk in ("keys", "queries"):
+            size = kernel_backward.tiles(
+                mode=mode, kernel=walk, head_dim=case.head_dim, shared=SHARED[architecture]
+            )
+            name = (
+                f"{architecture}-backward-{walk}-{mode}-d{case.head_dim}-{word}-"
+                f"{size.block_m}x{size.block_n}-w{size.warps}-s{size.stages}"
+            )
+            left, right = case.window[0] >= 0, case.causal
+            found[name] = {"case": case, "mode": mode, "size": size, "left": left, "right": right}
+            found[name]["kernel"] = getattr(kernel_backward, f"gradient_of_{walk}")
+    size = kernel.Tiles(64, 0, 4, 1)
+    found[f"{architecture}-backward-delta-d111"] = {
+        "case": cases["causal-left"], "mode": "fast", "size": size, "left": False, "right": False,
+        "kernel": kernel_backward.delta,
+    }  # fmt: skip
     return found
 
 
 def compiled(architecture: str, configuration: dict[str, Any]) -> dict[str, Any]:
     """Compile one configuration; returns its shared memory and the size of its code, in bytes."""
     case, size = configuration["case"], configuration["size"]
+    function = configuration.get("kernel", kernel.forward)
     constants = {
         "HAS_LEFT": configuration["left"],
         "HAS_RIGHT": configuration["right"],
@@ -69,16 +100,17 @@ def compiled(architecture: str, configuration: dict[str, Any]) -> dict[str, Any]
         "BLOCK_DV": kernel.padded(case.head_dim),
     }
     # As a launch specialises them: the last stride is 1, the others divisible by 16 or not.
-    constants |= {f"stride_{name}d": 1 for name in "qkvo"}
+    constants |= {f"stride_{name}d": 1 for name in ("q", "k", "v", "o", "g", "dq", "dk", "dv")}
     if not case.alibi:
         constants |= {"Slopes": None}
+    constants = {name: value for name, value in constants.items() if name in function.arg_names}
     signature, attributes = {}, {}
-    for index, name in enumerate(kernel.forward.arg_names):
+    for index, name in enumerate(function.arg_names):
         signature[name] = "constexpr" if name in constants else _type(name, case.dtype)
         stride = name.startswith("stride") and case.head_dim % 16 == 0 and name not in constants
         if signature[name].startswith("*") or stride:
             attributes[(index,)] = [["tt.divisibility", 16]]
-    source = ASTSource(kernel.forward, signature, constants, attributes)
+    source = ASTSource(function, signature, constants, attributes)
     target = GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32)
     built = triton.compile(
         source, target=target, options={"num_warps": size.warps, "num_stages": size.stages}
@@ -87,9 +119,9 @@ def compiled(architecture: str, configuration: dict[str, Any]) -> dict[str, Any]
 
 
 def _type(name: str, dtype: str) -> str:
-    if name in ("Q", "K", "V", "Out"):
+    if name in ("Q", "K", "V", "Out", "DOut", "DQ", "DK", "DV"):
         return ELEMENT[dtype]
-    if name in ("Lse", "Slopes"):
+    if name in ("Lse", "Slopes", "Delta"):
         return "*fp32"
     return "fp32" if name in ("to_log2", "scale", "softcap") else "i32"
 

@@ -1,0 +1,132 @@
+"""The backward judge passes what rounding explains and no broken gradient."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import pytest
+import torch
+from emulated_backward import SOME, gradients
+
+from pinproof_cell import inputs, oracle_backward, thresholds
+from pinproof_cell.cases import Case, suite
+from pinproof_cell.judge import FAIL, PASS, Judgement
+from pinproof_cell.judge_backward import judge
+
+LIMITS = thresholds.load("cpu")
+CASES = [case for case in suite() if case.seqlen_k]
+DEFECTS: dict[str, Callable[[Case], bool]] = {
+    "softcap derivative missing": lambda case: case.softcap > 0,
+    "window ignored": lambda case: case.window != (-1, -1),
+    "alibi ignored": lambda case: case.alibi,
+    "no delta": lambda case: case.seqlen_k > 1,
+    "delta of the first tile": lambda case: case.seqlen_q > 64 and case.seqlen_k > 1,
+    "one head of a group": lambda case: case.heads != case.heads_k,
+    "scale twice": lambda case: case.seqlen_k > 1,
+    "scale missing": lambda case: case.seqlen_k > 1,
+    "causal top-left": lambda case: case.causal and case.seqlen_q != case.seqlen_k,
+    "strides of dO ignored": lambda case: case.packed,
+}
+
+
+@functools.cache
+def truth_of(case: Case) -> oracle_backward.Truth:
+    drawn, dout = inputs.generate(case, 0, "cpu"), inputs.output_gradient(case, 0, "cpu")
+    return oracle_backward.backward(dout, drawn.q, drawn.k, drawn.v, **drawn.arguments)
+
+
+def verdict(case: Case, dq: torch.Tensor, dk: torch.Tensor, dv: torch.Tensor) -> Judgement:
+    dtype = inputs.DTYPES[case.dtype]
+    return judge(dq, dk, dv, truth_of(case), thresholds=LIMITS, dtype=dtype)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_rounding_where_a_kernel_rounds_passes(case: Case) -> None:
+    """Gradients whose only errors are the roundings of their type are PASS in every case."""
+    found = verdict(case, *gradients(case))
+    assert found.status == PASS, found.reasons
+    assert max(value for name, value in found.stats.items() if name.endswith("max_z")) < 5
+
+
+@pytest.mark.parametrize(
+    ("case", "defect"),
+    [
+        pytest.param(case, defect, id=f"{defect}-{case.id}")
+        for defect, active in DEFECTS.items()
+        for case in filter(active, SOME)
+    ],
+)
+def test_a_broken_gradient_fails(case: Case, defect: str) -> None:
+    """Each known logic error of a backward kernel FAILs in every case that wakes it."""
+    assert verdict(case, *gradients(case, defect)).status == FAIL
+
+
+@pytest.mark.parametrize("case", [c for c in SOME if c.dtype == "fp16"], ids=lambda c: c.id)
+def test_too_coarse_a_type_inside_does_not_pass(case: Case) -> None:
+    """P and dS rounded to bf16 for fp16 inputs is at least DEGRADED."""
+    assert verdict(case, *gradients(case, "bf16 inside")).status != PASS
+
+
+def test_one_nan_and_a_wrong_shape_or_type_fail() -> None:
+    """A single NaN, a missing key and float32 each fail with a reason that names the gradient."""
+    case = Case(128, 128)
+    dq, dk, dv = gradients(case)
+    spoiled = dk.clone()
+    spoiled[1, 5, 1, 3] = torch.nan
+    assert verdict(case, dq, spoiled, dv).reasons == (
+        "1 of 32768 numbers of dK are NaN where they must not be",
+    )
+    assert "dV is (2, 127, 2, 64)" in verdict(case, dq, dk, dv[:, 1:]).reasons[0]
+    assert "dQ is (2, 128, 2, 64) torch.float32" in verdict(case, dq.float(), dk, dv).reasons[0]
+
+
+def test_what_nobody_sees_must_be_zero() -> None:
+    """The smallest number in a gradient that is exactly 0 fails, in queries and in keys."""
+    case = Case(130, 2, causal=True)
+    dq, dk, dv = gradients(case)
+    assert verdict(case, dq, dk, dv).status == PASS
+    spoiled = dq.clone()
+    spoiled[0, 0, 0, 0] = 1e-6
+    assert "dQ max|z|" in verdict(case, spoiled, dk, dv).reasons[0]
+    hidden = Case(10, 80, window=(3, 0))
+    dq, dk, dv = gradients(hidden)
+    spoiled = dv.clone()
+    spoiled[0, 0, 0, 0] = 1e-6
+    assert verdict(hidden, dq, dk, dv).status == PASS
+    assert "dV max|z|" in verdict(hidden, dq, dk, spoiled).reasons[0]
+
+
+def test_heads_of_a_group_may_be_rounded_each() -> None:
+    """Shares of query heads in the input type, added in float32, pass: flash-attn 2 does so."""
+    case = Case(200, 200, heads=8, heads_k=1, causal=True)
+    drawn, dout = inputs.generate(case, 0, "cpu"), inputs.output_gradient(case, 0, "cpu")
+    whole = oracle_backward.backward(
+        dout, drawn.q, drawn.k.expand(-1, -1, 8, -1), drawn.v.expand(-1, -1, 8, -1), causal=True
+    )
+    dq = whole.dq.value.bfloat16()
+    dk, dv = (
+        x.value.bfloat16().float().sum(2, keepdim=True).bfloat16() for x in (whole.dk, whole.dv)
+    )
+    assert verdict(case, dq, dk, dv).status == PASS
+    # Not so every head's query gradient taken from its neighbour.
+    assert verdict(case, dq.roll(1, 2), dk, dv).status == FAIL
+
+
+def test_heads_of_a_group_that_agree_pass() -> None:
+    """With equal heads in a group of 64 the last rounding is all, and it is allowed for."""
+    q, dout = (torch.randn(1, 40, 1, 32).bfloat16().expand(-1, -1, 64, -1) for _ in range(2))
+    k, v = (torch.randn(1, 40, 1, 32).bfloat16() for _ in range(2))
+    truth = oracle_backward.backward(dout, q, k, v)
+    rounded = [x.value.bfloat16() for x in (truth.dq, truth.dk, truth.dv)]
+    found = judge(*rounded, truth, thresholds=LIMITS, dtype=torch.bfloat16)
+    assert found.status == PASS
+    assert max(found.stats.values()) < 2
+
+
+def test_the_backward_has_limits_for_every_target() -> None:
+    """A target that nobody calibrated takes the smallest of the known limits."""
+    found, known = thresholds.load("sm_120"), [thresholds.load(t) for t in ("cpu", "sm_90")]
+    for name in ("max_z", "row_rms", "rms"):
+        assert found.backward_degraded[name] == min(t.backward_degraded[name] for t in known)
+    assert set(found.backward_fail) == {"max_z", "row_rms"}

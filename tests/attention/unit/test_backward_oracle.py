@@ -1,0 +1,94 @@
+"""The oracle of the gradients is checked against differentiation that knows no formula of it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+
+from pinproof_cell import oracle, oracle_backward
+
+ARGUMENTS: list[dict[str, Any]] = [
+    {},
+    {"causal": True},
+    {"window_size": (5, 2), "softmax_scale": 0.7},
+    {"causal": True, "softcap": 3.0, "alibi_slopes": torch.tensor([0.5, 0.25, 0.125, 1.0])},
+]
+
+
+def draw(seqlen_q: int, seqlen_k: int, heads_k: int) -> list[torch.Tensor]:
+    source = torch.Generator().manual_seed(3)
+    shapes = [(2, seqlen_q, 4, 8)] * 2 + [(2, seqlen_k, heads_k, 8)] * 2
+    return [torch.randn(shape, generator=source).double() for shape in shapes]
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=lambda given: "-".join(given) or "plain")
+@pytest.mark.parametrize("sizes", [(9, 17, 4), (17, 9, 2), (12, 12, 1)])
+def test_gradients_are_those_of_autograd(
+    sizes: tuple[int, int, int], arguments: dict[str, Any]
+) -> None:
+    """dQ, dK and dV are what autograd finds through the forward oracle."""
+    dout, q, k, v = draw(*sizes)
+    truth = oracle_backward.backward(dout, q, k, v, **arguments)
+    for x in (q, k, v):
+        x.requires_grad_()
+    oracle.attention(q, k, v, **arguments).out.backward(dout)
+    for found, leaf in ((truth.dq, q), (truth.dk, k), (truth.dv, v)):
+        torch.testing.assert_close(found.value, leaf.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows in chunks of one give what all rows at once give, in every term."""
+    dout, q, k, v = draw(9, 17, 2)
+    whole = oracle_backward.backward(dout, q, k, v, causal=True, softcap=2.0)
+    monkeypatch.setattr(oracle_backward, "CHUNK", 1)
+    parts = oracle_backward.backward(dout, q, k, v, causal=True, softcap=2.0)
+    for name in ("dq", "dk", "dv"):
+        for term in fields(oracle_backward.Gradient):
+            torch.testing.assert_close(
+                getattr(getattr(whole, name), term.name), getattr(getattr(parts, name), term.name)
+            )
+    assert whole.largest_logit == pytest.approx(parts.largest_logit)
+
+
+def test_the_spread_is_the_variance_of_rounded_kernels() -> None:
+    """P, dS and delta with uniform relative errors up to u scatter as `spread` says."""
+    dout, q, k, v = (x.transpose(1, 2) for x in draw(10, 12, 4))
+    source = torch.Generator().manual_seed(4)
+    p = torch.softmax(q @ k.transpose(2, 3) * 8**-0.5, -1)
+    out, u = p @ v, 2.0**-20
+
+    def shaken(x: torch.Tensor) -> torch.Tensor:
+        noise = torch.rand((4000, *x.shape), generator=source, dtype=torch.float64)
+        return x * (1 + u * (2 * noise - 1))
+
+    delta = (shaken(out) * dout).sum(-1, keepdim=True)
+    ds = shaken(p * (dout @ v.transpose(2, 3) - (out * dout).sum(-1, keepdim=True)))
+    ds = ds - p * (delta - (out * dout).sum(-1, keepdim=True))
+    seen = {
+        "dq": ds @ k * 8**-0.5,
+        "dk": ds.transpose(-1, -2) @ q * 8**-0.5,
+        "dv": shaken(p).transpose(-1, -2) @ dout,
+    }
+    truth = oracle_backward.backward(*(x.transpose(1, 2) for x in (dout, q, k, v)))
+    for name, samples in seen.items():
+        found = samples.var(0).transpose(1, 2) / (u * u / 3)
+        torch.testing.assert_close(found, getattr(truth, name).spread, rtol=0.12, atol=0)
+
+
+def test_nothing_to_see_is_exactly_zero() -> None:
+    """Queries without keys, keys without queries and lengths of 0 have gradient and squares 0."""
+    dout, q, k, v = draw(9, 4, 2)
+    truth = oracle_backward.backward(dout, q, k, v, causal=True)
+    assert not truth.dq.value[:, :5].any()
+    assert not truth.dq.squares[:, :5].any()
+    far = oracle_backward.backward(dout[:, :2], q[:, :2], k, v, window_size=(1, 0))
+    assert not far.dk.value[:, 0].any()
+    assert not far.dv.squares[:, 0].any()
+    none = oracle_backward.backward(dout, q, k[:, :0], v[:, :0])
+    assert not none.dq.value.any()
+    assert none.dk.value.shape == (2, 0, 2, 8)
+    assert oracle_backward.backward(dout[:, :0], q[:, :0], k, v).dq.value.shape == (2, 0, 4, 8)
