@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from benchmarks import disk, expansion, listing, noop, second_run
 from benchmarks.claim import Claim
-from pinproof.machine import this_machine
+from pinproof.run.machine import this_machine
 
 CLAIMS: dict[str, Callable[[Path], Claim]] = {
     "expansion": expansion.claim,

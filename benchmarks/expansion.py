@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claim import Claim
-from pinproof import rules
-from pinproof.cell import expand
-from pinproof.matrixfile import Matrix
+from pinproof.matrix import rules
+from pinproof.matrix.cell import expand
+from pinproof.matrix.matrixfile import Matrix
 
 SIZES = (10_000, 100_000, 1_000_000)
 LEAST = 100_000

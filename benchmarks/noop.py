@@ -14,9 +14,9 @@ from pathlib import Path
 
 from benchmarks.checkout import NOX, ROOT, environment, timed
 from benchmarks.claim import Claim, median
-from pinproof.environment import Uv
-from pinproof.installer import installer
-from pinproof.lock import Lock
+from pinproof.locks.installer import installer
+from pinproof.locks.lock import Lock
+from pinproof.run.environment import Uv
 
 Run = Callable[[], float]
 

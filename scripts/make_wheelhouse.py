@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from pinproof import collect
-from pinproof.collect import Order
 from pinproof.errors import PinproofError
-from pinproof.wheelhouse import HOST, House
+from pinproof.locks import collect
+from pinproof.locks.collect import Order
+from pinproof.locks.wheelhouse import HOST, House
 
 ROOT = Path(__file__).parent.parent
 

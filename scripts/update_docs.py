@@ -21,8 +21,10 @@ from typing import Any
 
 import typer
 
-from pinproof import axis, cli, facts, matrixfile, report, results, rules
-from pinproof.stage import TIMEOUTS
+from pinproof import cli
+from pinproof.matrix import axis, facts, matrixfile, rules
+from pinproof.plan.stage import TIMEOUTS
+from pinproof.report import report, results
 
 ROOT = Path(__file__).parent.parent
 PAGES = "docs/reference/*.md"

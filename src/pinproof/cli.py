@@ -13,14 +13,16 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pinproof import cell as cells
-from pinproof import explain as explanation
-from pinproof import matrixfile, options, report, results, selection, workflow
+from pinproof import options, workflow
 from pinproof.errors import ExitCode, PinproofError
-from pinproof.machine import this_machine
+from pinproof.evidence.store import Store
+from pinproof.matrix import cell as cells
+from pinproof.matrix import matrixfile, selection
 from pinproof.options import Options
-from pinproof.stage import Stage
-from pinproof.store import Store
+from pinproof.plan.stage import Stage
+from pinproof.report import explain as explanation
+from pinproof.report import report, results
+from pinproof.run.machine import this_machine
 
 app = typer.Typer(
     name="pinproof",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pinproof.errors import ConfigurationError
-from pinproof.machine import Machine
-from pinproof.stage import Stage
+from pinproof.plan.stage import Stage
+from pinproof.run.machine import Machine
 
 
 def root() -> Path:

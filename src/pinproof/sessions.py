@@ -11,10 +11,10 @@ from typing import NoReturn
 
 import nox
 
-from pinproof import cell as cells_module
-from pinproof import matrixfile
-from pinproof.cell import Cell
 from pinproof.errors import PinproofError
+from pinproof.matrix import cell as cells_module
+from pinproof.matrix import matrixfile
+from pinproof.matrix.cell import Cell
 
 #: What Ctrl-C gives the run to end its children and to print what is known, in seconds.
 LAST_WORDS = 30.0

@@ -12,40 +12,30 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from pinproof import axis as axes
-from pinproof import build as builds
-from pinproof import (
-    environment,
-    gitref,
-    matrixfile,
-    pins,
-    plan,
-    preview,
-    progress,
-    recipe,
-    results,
-    runner,
-    scheduler,
-    selection,
-    verdict,
-    wheelhouse,
-)
-from pinproof import installer as installers
-from pinproof.environment import Backend
+from pinproof.builds import build as builds
 from pinproof.errors import ExitCode, InfrastructureError, PinproofError, ResolveError
-from pinproof.evidence import Evidence, Outcome, digest_of
-from pinproof.execute import Executor, now
-from pinproof.installer import Installer
-from pinproof.lock import Lock
-from pinproof.machine import Machine, this_machine
+from pinproof.evidence.evidence import Evidence, Outcome, digest_of
+from pinproof.evidence.store import Store
+from pinproof.judge import verdict
+from pinproof.locks import gitref, wheelhouse
+from pinproof.locks import installer as installers
+from pinproof.locks.installer import Installer
+from pinproof.locks.lock import Lock
+from pinproof.locks.resolve import Resolution
+from pinproof.matrix import axis as axes
+from pinproof.matrix import matrixfile, selection
+from pinproof.matrix.selection import Selection
 from pinproof.options import Options, root
-from pinproof.plan import Plan, State, Step
-from pinproof.recipe import CellWork
-from pinproof.resolve import Resolution
-from pinproof.results import Row
-from pinproof.selection import Selection
-from pinproof.stage import Stage
-from pinproof.store import Store
+from pinproof.plan import plan, preview, recipe
+from pinproof.plan.plan import Plan, State, Step
+from pinproof.plan.recipe import CellWork
+from pinproof.plan.stage import Stage
+from pinproof.report import pins, results
+from pinproof.report.results import Row
+from pinproof.run import environment, progress, runner, scheduler
+from pinproof.run.environment import Backend
+from pinproof.run.execute import Executor, now
+from pinproof.run.machine import Machine, this_machine
 
 #: Memory that a step may need, in GiB: fewer steps run side by side where there is less.
 GIB_PER_STEP = 4.0

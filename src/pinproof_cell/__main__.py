@@ -18,15 +18,15 @@ from pinproof_cell.request import BadRequestError, Request
 #: Verb -> (module with ``run(document) -> document``, what it does). A module is imported only
 #: for its own verb: a broken torch must not keep `inspect` from saying so.
 STAGES = {
-    "inspect": ("inspection", "record packages, device, imports and candidates"),
-    "correctness": ("correctness", "run the attention suite on every candidate"),
-    "throughput": ("throughput", "time every candidate against the Triton reference"),
+    "inspect": ("world.inspection", "record packages, device, imports and candidates"),
+    "correctness": ("suite.correctness", "run the attention suite on every candidate"),
+    "throughput": ("throughput.stage", "time every candidate against the Triton reference"),
 }
 
 #: Verb -> (module with ``arguments``, ``EXAMPLE`` and ``main(options)``, what it does).
 TOOLS = {
-    "check": ("check", "judge an attention kernel of your own"),
-    "mutants": ("killmatrix", "measure the suite: broken kernels that it must reject"),
+    "check": ("suite.check", "judge an attention kernel of your own"),
+    "mutants": ("suite.killmatrix", "measure the suite: broken kernels that it must reject"),
 }
 
 WRITTEN, BAD_REQUEST = 0, 2

@@ -15,8 +15,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pinproof_cell import kernel, kernel_backward
-from pinproof_cell.cases import Case, suite
+from pinproof_cell.kernels import backward as kernel_backward
+from pinproof_cell.kernels import forward as kernel
+from pinproof_cell.suite.cases import Case, suite
 
 #: Shared memory that one block may ask for, in bytes (CUDA programming guide, table of limits).
 SHARED = {"sm_80": 166_912, "sm_90": 232_448, "sm_120": kernel.SM120_SHARED}

@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
-from pinproof_cell.supervise import Journal
+from pinproof_cell.suite.supervise import Journal
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,7 +71,8 @@ def candidate(
     pytestconfig: pytest.Config, journal: Journal | None, request_document: dict[str, Any]
 ) -> Any:
     """The candidate under test; the journal's session line says whether it can run here."""
-    from pinproof_cell import candidates, device
+    from pinproof_cell import candidates
+    from pinproof_cell.world import device
 
     found = candidates.get(pytestconfig.getoption("--candidate"))
     reason = found.available()

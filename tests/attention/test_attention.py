@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pinproof_cell.cases import Case, suite
-from pinproof_cell.supervise import Journal
+from pinproof_cell.suite.cases import Case, suite
+from pinproof_cell.suite.supervise import Journal
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -31,9 +31,9 @@ def test_output_and_lse_are_those_of_a_correct_kernel(
     pytestconfig: pytest.Config,
 ) -> None:
     """Output and log-sum-exp lie where rounding alone may put them."""
-    from pinproof_cell import thresholds
     from pinproof_cell.candidates.distribution import failure
-    from pinproof_cell.examine import CRASH, ERROR, UNSUPPORTED, DeviceLostError, examine
+    from pinproof_cell.judge import thresholds
+    from pinproof_cell.suite.examine import CRASH, ERROR, UNSUPPORTED, DeviceLostError, examine
 
     if journal:
         journal.add("start", case=case.id)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from compile_kernel import SHARED, configurations
 
-from pinproof_cell import child
+from pinproof_cell.world import child
 
 SCRIPT = Path(__file__).with_name("compile_kernel.py")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pinproof import matrixfile, selection
-from pinproof.machine import Machine
+from pinproof.matrix import matrixfile, selection
+from pinproof.matrix.selection import Selection
 from pinproof.options import Options
-from pinproof.selection import Selection
+from pinproof.run.machine import Machine
 
 PYTHON = "{}.{}".format(*sys.version_info[:2])
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pinproof.cell import Cell, Exclusion
-from pinproof.evidence import Evidence, Outcome, digest_of
-from pinproof.stage import Stage
+from pinproof.evidence.evidence import Evidence, Outcome, digest_of
+from pinproof.matrix.cell import Cell, Exclusion
+from pinproof.plan.stage import Stage
 
 #: A case with all that serving calls: without a pass of it no cell is SAFE.
 EASY = "128x128-d64-h4k2-causal-bf16-diffuse"

@@ -11,7 +11,8 @@ from typing import Any
 import empty_cells
 import pytest
 
-from pinproof import cli, process
+from pinproof import cli
+from pinproof.run import process
 
 
 @pytest.fixture

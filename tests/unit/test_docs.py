@@ -15,10 +15,11 @@ from types import ModuleType
 import pytest
 import typer
 
-from pinproof import cell, cli, matrixfile
+from pinproof import cli
 from pinproof.errors import ExitCode
-from pinproof.stage import Stage
-from pinproof.verdict import Verdict
+from pinproof.judge.verdict import Verdict
+from pinproof.matrix import cell, matrixfile
+from pinproof.plan.stage import Stage
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "update_docs.py"
@@ -185,7 +186,7 @@ def _toml(text: str) -> list[str]:
 
 
 def test_the_rules_of_the_guide_are_sound(tmp_path: Path) -> None:
-    from pinproof import rules
+    from pinproof.matrix import rules
 
     text = (ROOT / "docs" / "how-to" / "add-a-rule.md").read_text(encoding="utf-8")
     path = tmp_path / "rules.toml"

@@ -7,7 +7,7 @@ import pytest
 
 from pinproof import options
 from pinproof.errors import ConfigurationError
-from pinproof.stage import Stage
+from pinproof.plan.stage import Stage
 
 
 def test_the_project_is_where_the_noxfile_says_else_here(

@@ -10,9 +10,9 @@ import pytest
 
 from pinproof import workflow
 from pinproof.errors import ExitCode, InfrastructureError, UnsafePinError
-from pinproof.evidence import Outcome
-from pinproof.stage import Stage
-from pinproof.store import Store
+from pinproof.evidence.evidence import Outcome
+from pinproof.evidence.store import Store
+from pinproof.plan.stage import Stage
 from pinproof.workflow import Proof
 
 

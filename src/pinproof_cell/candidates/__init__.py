@@ -23,7 +23,7 @@ LSE_MINUS_INF = -math.inf
 class Candidate(Protocol):
     """What the suite and the probe need of an attention implementation.
 
-    ``supports`` names the features (see `pinproof_cell.cases.FEATURES`) that its own
+    ``supports`` names the features (see `pinproof_cell.suite.cases.FEATURES`) that its own
     documentation or signature admits; ``lse_on_empty_rows`` is its convention for a query that
     sees no key.
     """
@@ -63,7 +63,7 @@ class Candidate(Protocol):
         softcap: float = 0.0,
         alibi_slopes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Attend; shapes and meaning as in `pinproof_cell.reference.attention`."""
+        """Attend; shapes and meaning as in `pinproof_cell.kernels.reference.attention`."""
 
 
 def find(axes: Mapping[str, str], device: str) -> tuple[Candidate, ...]:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pinproof_cell.candidates import LOW_PRECISION, LSE_MINUS_INF
-from pinproof_cell.cases import FEATURES
+from pinproof_cell.suite.cases import FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pinproof_cell.candidates.distribution import failure, version
-from pinproof_cell.cases import FEATURES
+from pinproof_cell.suite.cases import FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pinproof_cell.candidates import LSE_MINUS_INF
 from pinproof_cell.candidates.distribution import failure, version
-from pinproof_cell.cases import FEATURES
+from pinproof_cell.suite.cases import FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ class TritonReference:
         try:
             import torch
 
-            from pinproof_cell import reference
+            from pinproof_cell.kernels import reference
 
             if not reference.INTERPRETED and not torch.cuda.is_available():
                 return "torch sees no CUDA device"
@@ -47,7 +47,7 @@ class TritonReference:
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
         """Attend in this mode."""
-        from pinproof_cell import reference
+        from pinproof_cell.kernels import reference
 
         return reference.attention(q, k, v, mode=self.mode, **arguments)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pinproof_cell.candidates import LSE_MINUS_INF, LSE_PLUS_INF
 from pinproof_cell.candidates.distribution import failure, version
 from pinproof_cell.candidates.flash_attn_2 import plain_lse
-from pinproof_cell.cases import FEATURES
+from pinproof_cell.suite.cases import FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor

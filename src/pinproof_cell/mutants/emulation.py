@@ -228,7 +228,7 @@ class Kernel:
         softcap: float = 0.0,
         alibi_slopes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Attend; shapes and meaning as in `pinproof_cell.reference.attention`."""
+        """Attend; shapes and meaning as in `pinproof_cell.kernels.reference.attention`."""
         heads = torch.arange(q.shape[2]) // (q.shape[2] // k.shape[2])
         slopes = None
         if alibi_slopes is not None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from pinproof_cell.candidates.provider import module
 from pinproof_cell.mutants import SOURCE, Attention, Mutant
 
-KERNEL = Path(__file__).parents[1] / "kernel.py"
+KERNEL = Path(__file__).parents[1] / "kernels" / "forward.py"
 
 #: The interpreter is slow: these cases reach every line that is edited, and keep it short.
 CASES = frozenset(
@@ -212,7 +212,7 @@ def _load(edit: Edit) -> ModuleType:
 
 def _make(edit: Edit) -> Callable[[], Attention]:
     def make() -> Attention:
-        from pinproof_cell import reference
+        from pinproof_cell.kernels import reference
 
         broken, names = _load(edit), vars(reference)
 
@@ -231,7 +231,7 @@ def _make(edit: Edit) -> Callable[[], Attention]:
 
 def unchanged() -> Attention:
     """Return our kernel as it is: what its mutants are active against."""
-    from pinproof_cell import reference
+    from pinproof_cell.kernels import reference
 
     return reference.attention
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pinproof_cell import inputs
-from pinproof_cell.cases import Case, suite
+from pinproof_cell.suite import inputs
+from pinproof_cell.suite.cases import Case, suite
 
 # Small products gain nothing from threads, and lose much where the machine is busy.
 torch.set_num_threads(1)

@@ -9,10 +9,12 @@ import pytest
 import torch
 from emulated_backward import SOME, gradients
 
-from pinproof_cell import inputs, oracle_backward, thresholds
-from pinproof_cell.cases import Case, suite
-from pinproof_cell.judge import FAIL, PASS, Judgement
-from pinproof_cell.judge_backward import judge
+from pinproof_cell.judge import thresholds
+from pinproof_cell.judge.backward import judge
+from pinproof_cell.judge.forward import FAIL, PASS, Judgement
+from pinproof_cell.oracle import backward as oracle_backward
+from pinproof_cell.suite import inputs
+from pinproof_cell.suite.cases import Case, suite
 
 LIMITS = thresholds.load("cpu")
 CASES = [case for case in suite() if case.seqlen_k]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from pinproof_cell import oracle, oracle_backward
+from pinproof_cell.oracle import backward as oracle_backward
+from pinproof_cell.oracle import forward as oracle
 
 ARGUMENTS: list[dict[str, Any]] = [
     {},

@@ -8,10 +8,13 @@ import pytest
 import torch
 from emulated_backward import SOME
 
-from pinproof_cell import inputs, oracle_backward, reference, thresholds
-from pinproof_cell.cases import Case
-from pinproof_cell.judge import PASS
-from pinproof_cell.judge_backward import judge
+from pinproof_cell.judge import thresholds
+from pinproof_cell.judge.backward import judge
+from pinproof_cell.judge.forward import PASS
+from pinproof_cell.kernels import reference
+from pinproof_cell.oracle import backward as oracle_backward
+from pinproof_cell.suite import inputs
+from pinproof_cell.suite.cases import Case
 
 DEVICE = "cuda" if not reference.INTERPRETED else "cpu"
 

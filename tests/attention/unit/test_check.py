@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from pinproof_cell import check
-from pinproof_cell.cases import suite
-from pinproof_cell.findings import findings
-from pinproof_cell.supervise import REPEATS, Run, Suite, supervise
+from pinproof_cell.judge.findings import findings
+from pinproof_cell.suite import check
+from pinproof_cell.suite.cases import suite
+from pinproof_cell.suite.supervise import REPEATS, Run, Suite, supervise
 
 HERE = Path(__file__).parent
-SOURCE = Path(check.__file__).parents[1]
+SOURCE = Path(check.__file__).parents[2]
 
 
 def provider(name: str, file: str = "naughty.py") -> str:

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from pinproof_cell import candidates, child, device, inspection, nvml
+from pinproof_cell import candidates
 from pinproof_cell.request import Request
+from pinproof_cell.world import child, device, inspection, nvml
 
 
 def request(**axes) -> Request:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from pinproof_cell import inputs, oracle, thresholds
-from pinproof_cell.cases import Case, suite
-from pinproof_cell.judge import FAIL, PASS, Judgement, judge
+from pinproof_cell.judge import thresholds
+from pinproof_cell.judge.forward import FAIL, PASS, Judgement, judge
+from pinproof_cell.oracle import forward as oracle
+from pinproof_cell.suite import inputs
+from pinproof_cell.suite.cases import Case, suite
 
 LIMITS = thresholds.load("cpu")
 CASES = [case for case in suite() if case.seqlen_k]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from pinproof_cell import inputs, killmatrix, killworker
-from pinproof_cell.cases import suite
 from pinproof_cell.mutants import emulation, everything, source
 from pinproof_cell.request import BadRequestError
+from pinproof_cell.suite import inputs, killmatrix, killworker
+from pinproof_cell.suite.cases import suite
 
 ROOT = Path(__file__).parents[3]
 MATRIX = ROOT / "results" / "mutants" / "cpu.json"
@@ -118,7 +118,7 @@ def test_mutants_are_many_and_named_once() -> None:
 
 def test_the_emulation_is_the_oracle_but_for_rounding() -> None:
     """In float32, where nothing is rounded away, the honest emulation is attention."""
-    from pinproof_cell import oracle
+    from pinproof_cell.oracle import forward as oracle
 
     for case in suite()[3::8]:
         drawn = inputs.generate(case, 0, "cpu")

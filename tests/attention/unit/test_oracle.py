@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pinproof_cell import oracle
+from pinproof_cell.oracle import forward as oracle
 
 
 def test_zero_logits_count_the_visible_keys() -> None:

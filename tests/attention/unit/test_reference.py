@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from pinproof_cell import kernel, oracle, reference
+from pinproof_cell.kernels import forward as kernel
+from pinproof_cell.kernels import reference
+from pinproof_cell.oracle import forward as oracle
 
 DEVICE = "cuda" if not reference.INTERPRETED else "cpu"
 

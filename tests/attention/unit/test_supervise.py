@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pinproof_cell import candidates, correctness
-from pinproof_cell.cases import FEATURES, suite
+from pinproof_cell import candidates
 from pinproof_cell.request import BadRequestError
-from pinproof_cell.supervise import Journal, Suite, supervise
+from pinproof_cell.suite import correctness
+from pinproof_cell.suite.cases import FEATURES, suite
+from pinproof_cell.suite.supervise import Journal, Suite, supervise
 
 HERE = Path(__file__).parent
 MOODY = f"{HERE / 'moody.py'}:moody"

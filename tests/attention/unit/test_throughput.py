@@ -12,10 +12,12 @@ import time
 import pytest
 import torch
 
-from pinproof_cell import arms, child, journal, nvml, pairs, throughput, workload
-from pinproof_cell.journal import Job
 from pinproof_cell.request import Request
-from pinproof_cell.rounds import Rounds
+from pinproof_cell.throughput import arms, journal, pairs, workload
+from pinproof_cell.throughput import stage as throughput
+from pinproof_cell.throughput.journal import Job
+from pinproof_cell.throughput.rounds import Rounds
+from pinproof_cell.world import child, nvml
 
 POINT = "prefill-d64-causal-128"
 PLAN = dataclasses.replace(throughput.CPU, least=10, most=10, hang=12.0)

@@ -1,0 +1,1 @@
+"""What is built from source: its inputs, key and knobs."""

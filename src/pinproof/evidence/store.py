@@ -1,0 +1,170 @@
+"""Where runs leave their files: evidence, locks, logs, results, all under one directory."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from pinproof.errors import InfrastructureError
+from pinproof.evidence.evidence import Evidence
+from pinproof.plan.stage import Stage
+
+#: A digest in a file name: long enough to be unique in a store, short enough to read.
+SHORT = 16
+
+
+class Store:
+    """The directory of a checkout in which everything that was seen is kept.
+
+    Every file is written whole or not at all, so that an interrupted run leaves no half record.
+    Paths are made of ids that the loader has checked, and of digests.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def evidence_path(self, cell: str, stage: Stage, digest: str) -> Path:
+        """Return the file of the evidence with that digest."""
+        return self.root / "evidence" / cell / f"{stage}-{digest[:SHORT]}.json"
+
+    def log_path(self, cell: str, stage: Stage) -> Path:
+        """Return the file that the stage's output goes to."""
+        return self.root / "logs" / cell / f"{stage}.log"
+
+    def lock_path(self, digest: str) -> Path:
+        """Return the file of the lock that answers the request with that digest."""
+        return self.root / "locks" / f"{digest[:SHORT]}.json"
+
+    def build_dir(self, key: str) -> Path:
+        """Return the directory that the wheel of a build is published in."""
+        return self.root / "builds" / key[:SHORT]
+
+    def results_dir(self, matrix: str) -> Path:
+        """Return the directory of the table and results.json of a matrix."""
+        return self.root / "results" / matrix
+
+    def remember(self, matrix: str, backend: str | None, python: str | None) -> None:
+        """Keep the back end that the last run of a matrix was given, and its interpreter."""
+        known = {"backend": backend, "python": python}
+        write_json(self.results_dir(matrix) / "options.json", known)
+
+    def remembered(self, matrix: str) -> tuple[str | None, str | None]:
+        """Return the back end and interpreter of the last run of a matrix, as they were given."""
+        known = read_json(self.results_dir(matrix) / "options.json")
+        if not isinstance(known, dict):
+            return None, None
+        return known.get("backend"), known.get("python")
+
+    def scratch(self, cell: str, stage: Stage) -> Path:
+        """Return the directory in which a running step exchanges files with its child."""
+        return self.root / "steps" / cell / str(stage)
+
+    def save(self, record: Evidence) -> None:
+        """Write `record` under its digest. Raises InfrastructureError where the disk refuses.
+
+        A run that was stopped, or that the machine failed, takes nothing from what is known: it
+        does not replace a final record of the same inputs.
+        """
+        if not record.outcome.is_final:
+            known = self.load(record.cell, record.stage, record.digest)
+            if known is not None and known.outcome.is_final:
+                return
+        write_json(self.evidence_path(record.cell, record.stage, record.digest), record.to_json())
+
+    def load(self, cell: str, stage: Stage, digest: str) -> Evidence | None:
+        """Return the evidence with that digest; None where there is none that can be trusted."""
+        record = self._read(self.evidence_path(cell, stage, digest))
+        return record if record is not None and record.digest == digest else None
+
+    def latest(self, cell: str, stage: Stage) -> Evidence | None:
+        """Return the newest evidence of that stage, whatever its inputs were."""
+        found = self.root.joinpath("evidence", cell).glob(f"{stage}-*.json")
+        records = [record for path in found if (record := self._read(path)) is not None]
+        return max(records, key=lambda record: record.started, default=None)
+
+    @staticmethod
+    def _read(path: Path) -> Evidence | None:
+        # A damaged or foreign record is no evidence: the stage simply runs again.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return Evidence.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return None
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the store for one run. Raises InfrastructureError where another run holds it."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.root / "run.lock", timeout=0)
+            lock.acquire()
+        except filelock.Timeout:
+            raise InfrastructureError(
+                f"another run is using {self.root}",
+                cause="two runs at once would measure each other",
+                remedy="wait for it to end, or give this one its own --store DIR",
+            ) from None
+        except OSError as error:
+            raise disk_error(self.root, error) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write `path` whole or not at all, and where `durable` so that a power cut cannot undo it.
+
+    Raises InfrastructureError where the disk refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        raise disk_error(path, error) from None
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write `value` as JSON, whole or not at all; see `write_text`."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", durable=durable)
+
+
+def read_json(path: Path) -> Any:
+    """Return the JSON in `path`, or None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file. Raises OSError where it cannot be read."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def disk_error(path: Path, error: OSError) -> InfrastructureError:
+    """Say what the disk refused, in the words that the user can act on."""
+    return InfrastructureError(
+        f"cannot write {path}: {error.strerror or error}",
+        cause="the disk is full, read-only, or belongs to another user",
+        remedy="free space, or choose another place with --store DIR",
+    )

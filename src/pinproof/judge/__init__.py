@@ -1,0 +1,1 @@
+"""What the evidence and the policy together say of a cell."""

@@ -1,0 +1,1 @@
+"""From a request to exact files: indexes, git, hashes, wheelhouses."""

@@ -1,0 +1,142 @@
+"""Where pip was told to find packages; uv does not read that, so it is handed on.
+
+Pip's constraints are left behind on purpose: the matrix says which versions a cell has, and a
+cap that one machine carries would change what a cell means without a trace in its id.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pinproof.run import process
+
+#: pip config list prints ``section.key='value'``; a later section wins over an earlier one.
+SECTIONS = ("global", "install", ":env:")
+
+_LINE = re.compile(r"(?P<section>:env:|[\w-]+)\.(?P<key>[\w.-]+)=(?P<value>'.*'|\".*\")")
+_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"@]*(?:@[^/\s'\"@]*)*@")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipConfig:
+    """The sources of packages that pip is configured with. Addresses may hold passwords."""
+
+    index_url: str = ""
+    extra_index_urls: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    trusted_hosts: tuple[str, ...] = ()
+    cert: str = ""
+    no_index: bool = False
+
+    def __repr__(self) -> str:
+        return f"PipConfig({', '.join(self.kinds())})"
+
+    def uv_env(self) -> dict[str, str]:
+        """Return the sources as uv's variables.
+
+        Variables and not arguments: nox prints arguments and ``ps`` shows them, with the
+        passwords in them. Pip looks at all its indexes for the best version, so uv has to
+        (``unsafe-best-match``) where there are several.
+        """
+        several = bool(self.extra_index_urls)
+        values = {
+            "UV_DEFAULT_INDEX": self.index_url,
+            "UV_INDEX": " ".join(self.extra_index_urls),
+            "UV_FIND_LINKS": ",".join(self.find_links),
+            "UV_INDEX_STRATEGY": "unsafe-best-match" if several else "",
+            "UV_INSECURE_HOST": " ".join(self.trusted_hosts),
+            "SSL_CERT_FILE": self.cert,
+        }
+        return {name: value for name, value in values.items() if value}
+
+    def pip_env(self) -> dict[str, str]:
+        """Return the sources as pip's variables, for a pip that reads no configuration file."""
+        values = {
+            "PIP_INDEX_URL": self.index_url,
+            "PIP_EXTRA_INDEX_URL": " ".join(self.extra_index_urls),
+            "PIP_FIND_LINKS": " ".join(self.find_links),
+            "PIP_TRUSTED_HOST": " ".join(self.trusted_hosts),
+            "PIP_CERT": self.cert,
+            "PIP_NO_INDEX": "1" if self.no_index else "",
+            "PIP_CONFIG_FILE": os.devnull,
+        }
+        return {name: value for name, value in values.items() if value}
+
+    def kinds(self) -> tuple[str, ...]:
+        """Say what kinds of source there are, without an address."""
+        index = "no index" if self.no_index else "a mirror" if self.index_url else "the index"
+        extra, links = len(self.extra_index_urls), len(self.find_links)
+        return (
+            index,
+            *([f"{extra} extra {'index' if extra == 1 else 'indexes'}"] if extra else []),
+            *([f"{links} {'place' if links == 1 else 'places'} of wheels"] if links else []),
+        )
+
+
+def read(environ: Mapping[str, str] | None = None) -> PipConfig:
+    """Ask pip for its configuration, where a pip can be found; the environment wins over it."""
+    environ = os.environ if environ is None else environ
+    settings = parse(_listing(environ))
+    for key in ("index-url", "extra-index-url", "find-links", "trusted-host", "cert", "no-index"):
+        # Set to nothing is set: that is how a user switches a configured source off.
+        if (value := environ.get(f"PIP_{key.replace('-', '_').upper()}")) is not None:
+            settings[key] = value
+    return PipConfig(
+        index_url=settings.get("index-url", "").strip(),
+        extra_index_urls=tuple(settings.get("extra-index-url", "").split()),
+        find_links=tuple(settings.get("find-links", "").split()),
+        trusted_hosts=tuple(settings.get("trusted-host", "").split()),
+        cert=settings.get("cert", "").strip(),
+        no_index=settings.get("no-index", "").strip().lower() in ("1", "true", "yes", "on"),
+    )
+
+
+def parse(listing: str) -> dict[str, str]:
+    """Return key and value of what ``pip config list`` printed; unknown lines are passed over."""
+    found: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
+    for line in listing.split("\n"):
+        match = _LINE.fullmatch(line.strip())
+        if match is None or match["section"] not in found:
+            continue
+        try:
+            value = ast.literal_eval(match["value"])
+        except (ValueError, SyntaxError):
+            continue
+        found[match["section"]][match["key"]] = str(value)
+    merged: dict[str, str] = {}
+    for section in SECTIONS:
+        merged |= found[section]
+    return merged
+
+
+def redact(text: str) -> str:
+    """Return `text` with ``****`` in the place of every user and password in an address."""
+    return _USER.sub(r"\g<scheme>****@", text)
+
+
+@functools.cache
+def python_with_pip() -> str | None:
+    """Return a Python that has pip, or None: an environment that uv made has none of its own."""
+    for python in (sys.executable, str(Path(sys.base_prefix) / "bin" / "python3"), "python3"):
+        try:
+            if process.run([python, "-c", "import pip"], timeout=60).ok:
+                return python
+        except OSError:
+            continue
+    return None
+
+
+def _listing(environ: Mapping[str, str]) -> str:
+    """Return what pip prints of its configuration, "" where there is no pip."""
+    python = python_with_pip()
+    if python is None:
+        return ""
+    done = process.run([python, "-m", "pip", "config", "list"], env=environ, timeout=60)
+    return done.output if done.ok else ""

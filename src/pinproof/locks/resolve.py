@@ -1,0 +1,316 @@
+"""From a request to a lock, with uv as the solver."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import tempfile
+import threading
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from pinproof.errors import ResolveError
+from pinproof.locks import lock as locks
+from pinproof.locks import pipconfig
+from pinproof.locks.installer import Installer, installer
+from pinproof.locks.lock import NIGHTLY, Lock, Pin, Request
+from pinproof.locks.wheeltags import best_wheel
+from pinproof.run import process
+
+__all__ = ["Installer", "Resolution", "installer", "resolve"]
+
+_UNKNOWN = (
+    "Failed to fetch",
+    "network was disabled",
+    "Request failed",
+    "returned a 40",
+    "returned 40",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolution:
+    """A lock, what a user should know of it, and how it came about.
+
+    ``download`` is the size of its files in bytes as far as the index tells it.
+    """
+
+    lock: Lock
+    notes: tuple[str, ...] = ()
+    log: str = ""
+    download: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the resolution as JSON values, the lock as its text."""
+        return {**asdict(self), "notes": list(self.notes), "lock": self.lock.text()}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Resolution:
+        """Read what `to_json` wrote. Raises ConfigurationError for a damaged lock."""
+        return cls(**{**raw, "notes": tuple(raw["notes"]), "lock": locks.parse(raw["lock"])})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Answer:
+    """What one call of uv came to."""
+
+    pins: tuple[Pin, ...]
+    download: int
+    backend: str = ""
+
+
+def resolve(
+    request: Request,
+    installer: Installer,
+    *,
+    timeout: float | None = None,
+    cancel: threading.Event | None = None,
+) -> Resolution:
+    """Turn `request` into a lock of wheels.
+
+    Source distributions are never taken: unlocked tools would build them at install time, and
+    the result would be another file each time. The harness is resolved after the product with
+    the product's versions as constraints, so that the pins do not depend on our checks.
+
+    Raises ResolveError; ``conflict`` is True only where an index answered that nothing fits.
+    """
+    if installer.house is not None and (known := installer.house.recall(request)):
+        return known
+    with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
+        solver = _Solver(request, installer, Path(scratch), timeout, cancel)
+        product, notes = _product(solver)
+        harness = _harness(solver, product)
+    _reject_releases(request, product.pins)
+    lock = Lock(
+        python=request.python,
+        platform=request.platform or "",
+        torch_backend=product.backend,
+        product=product.pins,
+        harness=harness.pins,
+    )
+    return Resolution(
+        lock=lock,
+        notes=tuple(notes),
+        log="\n".join([*solver.log, lock.text()]),
+        download=product.download + harness.download,
+    )
+
+
+class _Solver:
+    """Calls ``uv pip compile`` for one request and keeps a log of what was asked."""
+
+    def __init__(
+        self,
+        request: Request,
+        installer: Installer,
+        scratch: Path,
+        timeout: float | None,
+        cancel: threading.Event | None,
+    ) -> None:
+        self.request = request
+        self.installer = installer
+        self.log: list[str] = []
+        self._scratch = scratch
+        self._run: Callable[[Sequence[str]], process.Finished] = functools.partial(
+            process.run, env=installer.env, cwd=scratch, timeout=timeout, cancel=cancel
+        )
+
+    def solve(
+        self, requirements: Iterable[str], *, more: Iterable[str] = (), backend: str = ""
+    ) -> _Answer:
+        """Ask uv; `more` are constraints beside the request's. Raises ResolveError."""
+        request = self.request
+        requirements = list(requirements)
+        if not requirements:
+            return _Answer(pins=(), download=0)
+        output = self._scratch / "pylock.toml"
+        output.unlink(missing_ok=True)
+        places = dict.fromkeys(str(Path(wheel.path).parent) for wheel in request.wheels)
+        argv = [
+            *(self.installer.uv, "pip", "compile", "--quiet", "--no-progress"),
+            *("--format", "pylock.toml", "--output-file", str(output), "--only-binary", ":all:"),
+            *("--python", sys.executable, "--python-version", request.python),
+            *self.installer.source_args,
+            *(word for place in places for word in ("--find-links", place)),
+            *(("--python-platform", request.platform) if request.platform else ()),
+            *(("--torch-backend", backend) if backend else ()),
+            *(w for name in _nightlies(request) for w in ("--prerelease-package", f"{name}=allow")),
+            *(("--exclude-newer", request.exclude_newer) if request.exclude_newer else ()),
+            *("--constraints", self._file("constraints", [*request.constraints, *more])),
+            *("--excludes", self._file("excludes", request.excludes)),
+            self._file("requirements", requirements),
+        ]
+        try:
+            done = self._run(argv)
+        except OSError as error:
+            raise ResolveError(f"uv could not be started: {error}", conflict=False) from error
+        asked = f"{', '.join(requirements)}" + (f" ({backend} builds)" if backend else "")
+        self.log.append(
+            f"resolve {asked} for Python {request.python}, {request.platform or 'here'}"
+        )
+        if not done.ok:
+            self.log.append(pipconfig.redact(done.output))
+            raise _failure(done, asked, self.installer)
+        return _read(output, request, backend)
+
+    def _file(self, name: str, lines: Iterable[str]) -> str:
+        path = self._scratch / f"{name}.txt"
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return str(path)
+
+
+def _product(solver: _Solver) -> tuple[_Answer, list[str]]:
+    """Resolve the product with the build of torch that the request wants, and say what is odd.
+
+    The configured sources come first: a mirror or a directory of wheels may well hold the
+    right build. Where they do not, PyTorch's own index of that build is asked.
+    """
+    request, wanted = solver.request, solver.request.torch
+    first: _Answer | None = None
+    problem: ResolveError | None = None
+    try:
+        first = solver.solve(request.product)
+    except ResolveError as error:
+        if not error.conflict or wanted in (None, "cuda") or _has_build(solver):
+            raise
+        problem = error
+    if first is not None and _is_build(wanted, first.pins):
+        return first, []
+    if wanted == "cuda" and first is not None:
+        # "2.13.0+cpu" sorts above "2.13.0", so a directory with a CPU build hides the other one.
+        return solver.solve(request.product, more=[f"torch!={_version(first.pins, 'torch')}"]), []
+    try:
+        if not solver.installer.is_open:
+            raise ResolveError(f"no {wanted} build of torch lies here", conflict=False)
+        return solver.solve(request.product, backend=wanted or ""), []
+    except ResolveError as error:
+        if first is not None and wanted == "cpu":
+            size = f"{first.download / 1e9:.1f} GB" if first.download else "several GB"
+            note = (
+                f"no CPU build of torch was found: the CUDA build downloads {size} ({error.what})"
+            )
+            return first, [note]
+        if problem is not None and error.conflict:
+            raise problem from error
+        raise ResolveError(
+            f"{problem.what if problem else f'the indexes hold no {wanted} build of torch'};"
+            f" and PyTorch's own {wanted} index: {error.what}",
+            conflict=error.conflict,
+            cause=error.cause,
+            remedy=f"add a source of {wanted} builds to pip's extra-index-url or find-links",
+        ) from error
+
+
+def _has_build(solver: _Solver) -> bool:
+    """Say whether the sources hold the wanted build of torch: then a conflict is about the rest."""
+    torch = [text for text in solver.request.product if Requirement(text).name == "torch"]
+    try:
+        return bool(torch) and _is_build(solver.request.torch, solver.solve(torch).pins)
+    except ResolveError:
+        return False
+
+
+def _harness(solver: _Solver, product: _Answer) -> _Answer:
+    """Resolve what the checks need, beside the product's versions."""
+    held = [f"{pin.name}=={pin.version}" for pin in product.pins]
+    try:
+        answer = solver.solve(solver.request.harness, more=held, backend=product.backend)
+    except ResolveError as error:
+        raise ResolveError(
+            f"the product resolves, but not the harness beside it: {error.what}",
+            # Our own needs say nothing about whether the combination is sound.
+            conflict=False,
+            cause=error.cause,
+            remedy=error.remedy,
+        ) from error
+    names = {pin.name for pin in product.pins}
+    pins = tuple(pin for pin in answer.pins if pin.name not in names)
+    return _Answer(pins=pins, download=answer.download if pins else 0)
+
+
+def _version(pins: Iterable[Pin], name: str) -> str:
+    return next((pin.version for pin in pins if pin.name == name), "")
+
+
+def _is_build(wanted: str | None, pins: Sequence[Pin]) -> bool:
+    """Say whether `pins` hold the wanted build of torch, or no torch at all."""
+    local = Version(_version(pins, "torch") or "0").local or ""
+    if wanted is None or not _version(pins, "torch"):
+        return True
+    runtime = next((p.version for p in pins if p.name.startswith("nvidia-cuda-runtime")), "")
+    bundled = "cu" + "".join(runtime.split(".")[:2]) if runtime else "cpu"
+    found = local if re.fullmatch(r"cpu|cu\d+", local) else bundled
+    return found != "cpu" if wanted == "cuda" else found == wanted
+
+
+def _reject_releases(request: Request, pins: Sequence[Pin]) -> None:
+    """Raise where a nightly resolved to a release: that is not what the cell is about."""
+    for name in _nightlies(request):
+        version = _version(pins, name)
+        if version and not Version(version).is_devrelease:
+            raise ResolveError(
+                f"the indexes hold no nightly of {name}, only {version}",
+                conflict=False,
+                remedy="add the nightly index to pip's extra-index-url",
+            )
+
+
+def _nightlies(request: Request) -> list[str]:
+    return [text.removesuffix(NIGHTLY) for text in request.product if text.endswith(NIGHTLY)]
+
+
+def _read(path: Path, request: Request, backend: str) -> _Answer:
+    """Read uv's pylock.toml: per package the one wheel that fits best, and no address."""
+    pins, download = [], 0
+    for package in tomllib.loads(path.read_text(encoding="utf-8")).get("packages", []):
+        wheels = {_file_name(wheel): wheel for wheel in package.get("wheels", [])}
+        file = best_wheel(wheels, request.python, request.platform)
+        download += wheels[file].get("size", 0)
+        pins.append(
+            Pin(
+                name=canonicalize_name(package["name"]),
+                version=package["version"],
+                sha256=wheels[file]["hashes"]["sha256"],
+                file=file,
+            )
+        )
+    return _Answer(pins=tuple(sorted(pins)), download=download, backend=backend)
+
+
+def _file_name(wheel: Mapping[str, Any]) -> str:
+    place = wheel.get("url") or wheel.get("path") or ""
+    return str(wheel.get("name") or unquote(urlsplit(place).path).rpartition("/")[2])
+
+
+def _failure(done: process.Finished, asked: str, installer: Installer) -> ResolveError:
+    """Say why uv gave up: a fact about the combination, or the world around it."""
+    text = pipconfig.redact(done.output).strip()
+    if done.timed_out or done.cancelled:
+        how = "took too long" if done.timed_out else "was stopped"
+        return ResolveError(f"resolving {asked} {how}", conflict=False)
+    unsolvable = "No solution found" in text
+    conflict = unsolvable and installer.is_open and not any(mark in text for mark in _UNKNOWN)
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    told = " ".join(line.removeprefix("cause: ") for line in lines if not line.startswith("error:"))
+    remedy = ""
+    if unsolvable and not conflict and not installer.is_open:
+        remedy = "make the wheelhouse again, or run without --offline"
+    elif "matching platform tag" in text or "has no usable wheels" in text:
+        remedy = "if the target's glibc is newer, name it: --platform x86_64-manylinux_2_35"
+    elif not conflict:
+        remedy = "check the network and the index that pip is configured with, then run again"
+    what = f"no versions fit {asked}" if unsolvable else f"{asked} could not be resolved"
+    return ResolveError(what, conflict=conflict, cause=_trim(told or text), remedy=remedy)
+
+
+def _trim(text: str, most: int = 600) -> str:
+    return text if len(text) <= most else text[:most].rsplit(" ", 1)[0] + " ..."

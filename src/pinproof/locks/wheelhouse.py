@@ -1,0 +1,170 @@
+"""A directory of wheels for a machine without a network, with the locks that they are for.
+
+Beside the wheels lies ``wheelhouse.json`` with their sha256, the cells that each is for, and
+every lock. So the machine without a network takes the very locks that were made where the
+indexes were, and a combination that no index could satisfy stays a conflict there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pinproof.errors import ConfigurationError, ResolveError
+from pinproof.evidence.evidence import digest_of
+from pinproof.evidence.store import write_json
+from pinproof.locks.lock import Request
+from pinproof.locks.resolve import Resolution
+
+MANIFEST = "wheelhouse.json"
+SCHEMA = 1
+
+#: Who a wheel is for, where it is for Pinproof itself and not for a cell.
+HOST = "host"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """The answer to one request: a resolution, or why there is none."""
+
+    key: str
+    excludes: tuple[str, ...]
+    resolution: Resolution | None = None
+    conflict: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wheel:
+    """A file of the house: its size in bytes, its digest, the cells (or "host") that it is for."""
+
+    file: str
+    sha256: str
+    size: int
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """A wheelhouse on disk. ``cells`` says which entry answers which cell, by key."""
+
+    directory: Path = field(compare=False)
+    matrix: str
+    python: str
+    platform: str
+    wheels: tuple[Wheel, ...]
+    entries: Mapping[str, Entry]
+    cells: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """The bytes of all wheels."""
+        return sum(wheel.size for wheel in self.wheels)
+
+    def recall(self, request: Request) -> Resolution | None:
+        """Return what was resolved for `request`, without the packages that are excluded here.
+
+        None where nothing was, or where it left out a package that is not there after all;
+        then the wheels at hand are all there is to resolve from. Raises ResolveError with
+        ``conflict`` where the indexes were asked and nothing fitted.
+        """
+        entry = self.entries.get(key_of(request))
+        if entry is None or not set(entry.excludes) <= set(request.excludes):
+            return None
+        if entry.resolution is None:
+            raise ResolveError(entry.conflict, conflict=True)
+        lock, left_out = entry.resolution.lock, set(request.excludes)
+        here = replace(
+            lock,
+            platform=request.platform or "",
+            product=tuple(pin for pin in lock.product if pin.name not in left_out),
+            harness=tuple(pin for pin in lock.harness if pin.name not in left_out),
+        )
+        return replace(entry.resolution, lock=here, log=f"from the wheelhouse\n{here.text()}")
+
+
+def key_of(request: Request) -> str:
+    """Return what a request is known by in a wheelhouse, whichever machine it is made on."""
+    inputs = request.inputs()
+    del inputs["platform"], inputs["excludes"]
+    return digest_of(inputs)
+
+
+def load(directory: Path) -> House:
+    """Read the wheelhouse in `directory`.
+
+    Raises ConfigurationError where it is none, is of a later format, or lacks a wheel.
+    """
+    remedy = "copy the directory again, whole, or make it with scripts/make_wheelhouse.py"
+    try:
+        raw = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        if raw["schema"] != SCHEMA:
+            raise ConfigurationError(
+                f"{directory / MANIFEST} is of schema {raw['schema']}; this version reads {SCHEMA}"
+            )
+        house = _from_json(raw, directory)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigurationError(
+            f"{directory} is no wheelhouse: its {MANIFEST} is missing or damaged", remedy=remedy
+        ) from None
+    for wheel in house.wheels:
+        path = directory / wheel.file
+        if not path.is_file() or path.stat().st_size != wheel.size:
+            raise ConfigurationError(
+                f"the wheelhouse {directory} lacks {wheel.file}, or has another one", remedy=remedy
+            )
+    return house
+
+
+def save(house: House) -> None:
+    """Write the manifest of `house` beside its wheels."""
+    write_json(house.directory / MANIFEST, _to_json(house))
+
+
+def _to_json(house: House) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "matrix": house.matrix,
+        "python": house.python,
+        "platform": house.platform,
+        "notes": list(house.notes),
+        "cells": dict(house.cells),
+        "locks": {
+            key: {
+                "excludes": list(entry.excludes),
+                "conflict": entry.conflict,
+                "resolution": entry.resolution.to_json() if entry.resolution else None,
+            }
+            for key, entry in house.entries.items()
+        },
+        "files": [
+            {"file": w.file, "sha256": w.sha256, "size": w.size, "cells": list(w.cells)}
+            for w in house.wheels
+        ],
+    }
+
+
+def _from_json(raw: Mapping[str, Any], directory: Path) -> House:
+    entries = {
+        key: Entry(
+            key=key,
+            excludes=tuple(each["excludes"]),
+            conflict=each["conflict"],
+            resolution=Resolution.from_json(each["resolution"]) if each["resolution"] else None,
+        )
+        for key, each in raw["locks"].items()
+    }
+    wheels = tuple(Wheel(**{**each, "cells": tuple(each["cells"])}) for each in raw["files"])
+    return House(
+        directory=directory,
+        matrix=raw["matrix"],
+        python=raw["python"],
+        platform=raw["platform"],
+        wheels=wheels,
+        entries=entries,
+        cells=raw["cells"],
+        notes=tuple(raw["notes"]),
+    )

@@ -1,0 +1,222 @@
+"""The cells of a matrix: their expansion, their ids, and the selection among them."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2s
+
+from pinproof.errors import ConfigurationError
+from pinproof.matrix import axis, facts, matrixcheck, rules
+from pinproof.matrix.axis import Pair
+from pinproof.matrix.expression import Expression, Look
+from pinproof.matrix.facts import Facts
+from pinproof.matrix.matrixfile import Matrix
+from pinproof.matrix.rules import Exclusion, Rules
+from pinproof.matrix.schema import Where
+
+__all__ = ["Cell", "Exclusion", "expand", "matches", "select"]
+
+#: Hexadecimal digits in an id. Six keep it readable; `select` refuses two cells with one id.
+DIGITS = 6
+
+#: Verdicts of rules that are remembered per group of axes, so that memory stays flat.
+REMEMBERED = 32_768
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One combination of axis values for one target.
+
+    ``axes`` holds the axes that the matrix names, in canonical order, as they are written there.
+    ``exclusion`` says why the cell is not to be tried, if it is not.
+    """
+
+    id: str
+    matrix: str
+    target: str
+    axes: tuple[Pair, ...]
+    exclusion: Exclusion | None = None
+
+    def axis(self, name: str, default: str = "none") -> str:
+        """Return the value of an axis as written, `default` where the matrix does not name it."""
+        return next((text for known, text in self.axes if known == name), default)
+
+    @property
+    def label(self) -> str:
+        """What a person calls the cell: ``torch 2.13.0 · triton 3.7.1``."""
+        return " · ".join(
+            f"{name} {_shortened(text)}" for name, text in self.axes if text != "none"
+        )
+
+    def look(self) -> Look:
+        """Return how a selector sees the cell."""
+        others = {"target": self.target, "matrix": self.matrix, "id": self.id}
+        return facts.shipped().look(dict(self.axes), others)
+
+
+def expand(
+    matrix: Matrix, known: Rules | None = None, *, limit: int | None = None
+) -> Iterator[Cell]:
+    """Yield the cells of `matrix`, the excluded ones too, under the rules `known`.
+
+    The rules are by default the shipped ones, the `limit` that of the matrix. Memory stays flat
+    however many cells there are. Raises ConfigurationError, before the first cell, where there
+    are more than `limit`.
+    """
+    where = Where(f'[[matrix]] "{matrix.name}"')
+    matrixcheck.check_size(matrix, matrix.limit if limit is None else limit, where)
+    return _expand(matrix, known or rules.shipped())
+
+
+def matches(cell: Cell, text: str) -> bool:
+    """Return True where the expression `text` is known to be true of `cell`."""
+    return facts.selector(text).holds(cell.look())
+
+
+def select(cells: Iterable[Cell], text: str = "") -> list[Cell]:
+    """Return the cells for which the expression `text` is known to be true; all for "".
+
+    Raises ConfigurationError where none is, with some of the values that there are, and where
+    two cells that can be tried share an id.
+    """
+    known = list(cells)
+    wanted = facts.selector(text) if text else None
+    chosen = [cell for cell in known if wanted is None or wanted.holds(cell.look())]
+    if known and wanted and not chosen:
+        values: dict[str, list[str]] = {}
+        for cell in known:
+            own = (*cell.axes, ("target", cell.target), ("matrix", cell.matrix), ("id", cell.id))
+            for name, value in own:
+                values.setdefault(name, []).append(value)
+        raise ConfigurationError(
+            f"{text!r} matches none of {len(known)} cells",
+            remedy=f"there is {matrixcheck.describe(wanted.names, values)}",
+        )
+    _check_ids(chosen)
+    return chosen
+
+
+def _check_ids(cells: Iterable[Cell]) -> None:
+    """See that an id stands for one combination: evidence is kept under it."""
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        other = seen.setdefault(cell.id, cell)
+        if cell.exclusion is None and axis.meaning(cell.axes) != axis.meaning(other.axes):
+            raise ConfigurationError(
+                f"two cells have the id {cell.id}: {other.label}, and {cell.label}",
+                cause="ids are short, and this run is very large",
+                remedy="select fewer cells",
+            )
+
+
+def _expand(matrix: Matrix, known: Rules) -> Iterator[Cell]:
+    name, target = matrix.name, matrix.target
+    fragments = _Fragments()
+    for axes, combinations in _products(matrix):
+        exclusion = _excluder(matrix, known, axes)
+        for pairs in combinations:
+            yield Cell(
+                id=_id(target, "".join([fragments[pair] for pair in pairs])),
+                matrix=name,
+                target=target,
+                axes=pairs,
+                exclusion=exclusion(pairs),
+            )
+
+
+def _products(matrix: Matrix) -> Iterator[tuple[tuple[str, ...], Iterable[tuple[Pair, ...]]]]:
+    """Yield axes in canonical order with their combinations: the product, then each include."""
+    if matrix.axes:
+        names = [name for dimension in matrix.dimensions for name, _ in dimension[0]]
+        axes = tuple(sorted(names, key=axis.AXES.index))
+        product = itertools.product(*matrix.dimensions)
+        flat: Iterable[tuple[Pair, ...]] = map(tuple, map(itertools.chain.from_iterable, product))
+        if list(axes) != names:  # a zip group lies across the canonical order
+            flat = map(operator.itemgetter(*map(names.index, axes)), flat)
+        yield axes, flat
+    for include in matrix.include:
+        axes = tuple(sorted(include, key=axis.AXES.index))
+        yield axes, [tuple((name, include[name]) for name in axes)]
+
+
+class _Fragments(dict[Pair, str]):
+    """What each value adds to an id: nothing where it says what goes without saying."""
+
+    def __missing__(self, pair: Pair) -> str:
+        self[pair] = text = "".join(f"{name}={key}\n" for name, key in axis.meaning([pair]))
+        return text
+
+
+def _id(target: str, fragments: str) -> str:
+    digest = blake2s(f"{target}\n{fragments}".encode()).hexdigest()
+    return f"{target.replace('_', '')}-{digest[:DIGITS]}"
+
+
+#: A reason to exclude, with its rank: of several the first one is named.
+_Found = tuple[int, Exclusion] | None
+_Condition = tuple[Expression, tuple[int, Exclusion]]
+
+
+def _excluder(
+    matrix: Matrix, known: Rules, axes: tuple[str, ...]
+) -> Callable[[tuple[Pair, ...]], Exclusion | None]:
+    """Return the function from a combination of `axes` to the first reason to exclude it.
+
+    Conditions are grouped by the axes that they read, and what a group says of some values is
+    remembered: a million combinations have only a few hundred pairs of torch and vLLM.
+    """
+    groups: dict[tuple[int, ...], list[_Condition]] = {}
+    for rank, (when, exclusion) in enumerate([*known.excluding, *_own(matrix)]):
+        reads = facts.reads(when.names)
+        # The id comes from all axes.
+        places = tuple(i for i, name in enumerate(axes) if name in reads or "id" in reads)
+        groups.setdefault(places, []).append((when, (rank, exclusion)))
+    memory: list[tuple[Callable[..., object], dict[object, _Found], list[_Condition]]] = [
+        (operator.itemgetter(*places) if places else lambda pairs: None, {}, conditions)
+        for places, conditions in groups.items()
+    ]
+
+    def exclusion_of(pairs: tuple[Pair, ...]) -> Exclusion | None:
+        best: _Found = None
+        for key_of, remembered, conditions in memory:
+            key = key_of(pairs)
+            try:
+                found = remembered[key]
+            except KeyError:
+                found = _first(conditions, matrix, known.facts, pairs)
+                if len(remembered) < REMEMBERED:
+                    remembered[key] = found
+            if found is not None and (best is None or found[0] < best[0]):
+                best = found
+        return best[1] if best is not None else None
+
+    return exclusion_of
+
+
+def _own(matrix: Matrix) -> Iterator[tuple[Expression, Exclusion]]:
+    for exclude in matrix.exclude:
+        source = f'[[matrix]] "{matrix.name}"'
+        exclusion = Exclusion(rule="exclude", reason=exclude.reason, source=source)
+        yield facts.selector(exclude.when), exclusion
+
+
+def _first(
+    conditions: Iterable[_Condition], matrix: Matrix, known: Facts, pairs: tuple[Pair, ...]
+) -> _Found:
+    fragments = _Fragments()
+    others = {
+        "target": matrix.target,
+        "matrix": matrix.name,
+        "id": _id(matrix.target, "".join(fragments[pair] for pair in pairs)),
+    }
+    look = known.look(dict(pairs), others)
+    return next((found for when, found in conditions if when.holds(look)), None)
+
+
+def _shortened(text: str) -> str:
+    """Cut a commit to what people read of it."""
+    return re.sub(r"\b([0-9a-f]{10})[0-9a-f]{30}\b", r"\1", text)

@@ -1,0 +1,88 @@
+"""Everything that is known of one cell, for a person who asks why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pinproof.matrix import matrixfile, rules
+from pinproof.matrix.cell import Cell
+from pinproof.matrix.matrixfile import Matrix
+from pinproof.report.results import Row
+
+
+def cell_document(cell: Cell) -> dict[str, Any]:
+    """Return a cell as JSON values."""
+    excluded = cell.exclusion
+    return {
+        "id": cell.id,
+        "matrix": cell.matrix,
+        "target": cell.target,
+        "label": cell.label,
+        "axes": dict(cell.axes),
+        "excluded": None
+        if excluded is None
+        else {"rule": excluded.rule, "reason": excluded.reason, "source": excluded.source},
+    }
+
+
+def document(row: Row, matrix: Matrix, logs: Path) -> dict[str, Any]:
+    """Return what is known of the cell in `row`, schema 1; `logs` is what log paths lie under."""
+    cell, judged, found = row.cell, row.judgement, row.evidence
+    settings = matrixfile.settings(matrix, cell)
+    return {
+        "schema": 1,
+        **cell_document(cell),
+        "required": row.required,
+        "back_end": settings.backend,
+        "environment": dict(settings.env),
+        "rule_requirements": list(rules.shipped().requirements(cell)),
+        "uses": list(matrix.policy.uses),
+        "verdict": str(judged.verdict),
+        "reason": judged.reason,
+        "limits": list(judged.limits),
+        "evidence": [
+            {
+                "stage": str(stage),
+                "outcome": str(record.outcome),
+                "reason": record.reason,
+                "digest": record.digest,
+                "started": record.started,
+                "seconds": record.seconds,
+                "machine": dict(record.machine),
+                "log": str(logs / record.log) if record.log else "",
+            }
+            for stage, record in found.items()
+        ],
+    }
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """Return `document` as a person reads it."""
+    return "\n".join(_lines(found)) + "\n"
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{found['id']}  {found['label']}"
+    yield f"  matrix     {found['matrix']}, target {found['target']}"
+    yield f"  verdict    {found['verdict']}: {found['reason']}"
+    for limit in found["limits"]:
+        yield f"  limit      {limit}"
+    if found["excluded"]:
+        yield f"  source     {found['excluded']['source']}"
+    yield f"  required   {'yes' if found['required'] else 'no'}, for {', '.join(found['uses'])}"
+    yield f"  back end   {found['back_end']}"
+    for name, value in found["environment"].items():
+        yield f"  variable   {name}={value}"
+    for requirement in found["rule_requirements"]:
+        yield f"  rule asks  {requirement}"
+    for record in found["evidence"]:
+        yield (
+            f"  {record['stage']:<12} {record['outcome']:<9} {record['seconds']:8.1f} s"
+            f"  {record['started'][:19]}  {record['digest'][:16]}  {record['log']}"
+        )
+        if record["reason"]:
+            yield f"    {record['reason']}"
+    if not found["evidence"] and not found["excluded"]:
+        yield "  no evidence yet: run `nox -s matrix`, or this cell alone"

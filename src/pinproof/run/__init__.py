@@ -1,0 +1,1 @@
+"""What runs the plan: processes, environments, nox sessions, the scheduler."""

@@ -1,0 +1,256 @@
+"""Runs the steps of a plan: says what their nox sessions do, and keeps what came of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pinproof.builds.build import TOOLS
+from pinproof.errors import InfrastructureError, PinproofError, ResolveError
+from pinproof.evidence.evidence import Evidence, Outcome
+from pinproof.evidence.store import Store, read_json, sha256, write_json, write_text
+from pinproof.locks import resolve
+from pinproof.locks.installer import Installer
+from pinproof.locks.lock import Lock, Wheel
+from pinproof.plan import recipe
+from pinproof.plan.plan import Step
+from pinproof.plan.recipe import CellWork
+from pinproof.plan.stage import Stage
+from pinproof.run import integrity, process
+from pinproof.run.environment import Backend, forget, isolated_env
+from pinproof.run.execute import Executor, SessionSpec, now
+from pinproof.run.scheduler import Done, Started
+
+#: Inside an environment: which install filled it, and how its files looked then.
+MARK, LOOKS = "pinproof-install.json", "pinproof-files.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """Executes steps for the cells in `works`; ``backend`` finds one by its name in the matrix."""
+
+    executor: Executor
+    works: Mapping[str, CellWork]
+    backend: Callable[[str], Backend]
+    installer: Callable[[], Installer]
+
+    def __call__(
+        self, lane: Sequence[Step], cancel: threading.Event, started: Started, done: Done
+    ) -> None:
+        """Execute the steps of `lane` in their order; save and tell the evidence of each.
+
+        Raises InfrastructureError where the store cannot be written: then nothing can be kept.
+        """
+
+        def end(step: Step, evidence: Evidence) -> None:
+            evidence = self._concluded(step, evidence)
+            self.executor.store.save(evidence)
+            done(step, evidence)
+
+        sessions = []
+        for step in lane:
+            work = self.works[step.cells[0]]
+            if step.stage is Stage.RESOLVE:
+                started(step)
+                end(step, self._resolve(step, work, cancel))
+                continue
+            try:
+                problem = self._damage(step.owner) if step.stage.measures else ""
+                spec = None if problem else self._spec(step, work)
+            except PinproofError as error:
+                problem, spec = error.what, None  # this cell's, and no other's
+            if spec is None:
+                started(step)
+                end(step, self.executor.evidence(step, Outcome.INFRA, problem, {}, now(), 0.0))
+            else:
+                sessions.append((step, spec))
+        self.executor.execute(sessions, cancel, started, end)
+
+    def _spec(self, step: Step, work: CellWork) -> SessionSpec:
+        assert work.lock is not None  # noqa: S101 - a plan has these stages only behind a lock
+        match step.stage:
+            case Stage.BUILD:
+                return self._build_spec(step, work, work.lock)
+            case Stage.INSTALL:
+                return self._install_spec(step, work, work.lock)
+            case _:
+                return self._measure_spec(step, work, work.lock)
+
+    def _concluded(self, step: Step, evidence: Evidence) -> Evidence:
+        """Look at what a step left that ended OK, before that is believed."""
+        if evidence.outcome is not Outcome.OK or step.stage is Stage.RESOLVE:
+            return evidence
+        if step.stage is Stage.BUILD:
+            return self._built(step, evidence)
+        home = self.environment(step.owner)
+        if step.stage is Stage.INSTALL:
+            (home / LOOKS).unlink(missing_ok=True)
+        if damage := self._damage(step.owner):
+            return _instead(evidence, Outcome.INFRA, damage)
+        if step.stage is Stage.INSTALL:
+            write_json(home / MARK, {"install": step.digest}, durable=False)
+        return evidence
+
+    def environment(self, owner: str) -> Path:
+        """Return the directory of the nox environment of a cell or a build."""
+        return self.executor.envdir / owner
+
+    def _resolve(self, step: Step, work: CellWork, cancel: threading.Event) -> Evidence:
+        started, began = now(), time.monotonic()
+        log = self.executor.store.log_path(step.owner, step.stage)
+        data: dict[str, object] = {}
+        try:
+            found = resolve.resolve(
+                work.request, self.installer(), timeout=step.timeout, cancel=cancel
+            )
+        except ResolveError as error:
+            outcome = Outcome.FAILED if error.conflict else Outcome.INFRA
+            reason = error.what if not error.cause else f"{error.what}: {error.cause}"
+            write_text(log, f"{error}\n")
+        else:
+            outcome, reason, data = Outcome.OK, "", found.to_json()
+            write_text(log, found.log)
+            for note in found.notes:
+                self.executor.on_line(step.id, note)
+        if cancel.is_set():
+            outcome = Outcome.CANCELLED
+        seconds = time.monotonic() - began
+        return self.executor.evidence(step, outcome, reason, data, started, seconds)
+
+    def _built(self, step: Step, evidence: Evidence) -> Evidence:
+        out = self.executor.store.build_dir(step.digest)
+        wheels = sorted(out.glob("*.whl"))
+        if len(wheels) != 1:
+            return _instead(evidence, Outcome.FAILED, f"the build left {len(wheels)} wheels")
+        data = {"wheel": wheels[0].name, "sha256": sha256(wheels[0])}
+        return _instead(evidence, Outcome.OK, "", data)
+
+    def _build_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
+        store, machine = self.executor.store, self.executor.machine
+        build = next(each for each in work.builds if each.owner == step.owner)
+        shutil.rmtree(store.build_dir(build.key), ignore_errors=True)
+        installer = self.installer()
+        backend = self.backend(work.settings.backend)
+        python = self.environment(build.owner) / "bin" / "python"
+        lock_file = store.scratch(build.owner, Stage.BUILD) / "lock.txt"
+        write_text(lock_file, lock.text(), durable=False)
+        tools = [installer.uv, "pip", "install", *installer.source_args]
+        variables = build.variables(cores=machine.cores, memory_gib=machine.memory_gib)
+        return SessionSpec(
+            session=build.owner,
+            python=backend.python(lock.python),
+            venv_backend=backend.nox,
+            venv_params=backend.params,
+            commands=(
+                *backend.install(python, lock_file, lock, installer),
+                [*tools, "--python", str(python), *TOOLS],
+                *build.commands(str(python), str(store.build_dir(build.key))),
+            ),
+            env={**isolated_env(os.environ, dict(work.settings.env)), **variables},
+            secrets=installer.env,
+        )
+
+    def _install_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
+        home = self.environment(step.owner)
+        if filled_by(home) != step.digest:
+            # Another install, or half of one, may have left files that no wheel knows of.
+            shutil.rmtree(home, ignore_errors=True)
+        (home / MARK).unlink(missing_ok=True)
+        installer = self.installer()
+        backend = self.backend(work.settings.backend)
+        python = home / "bin" / "python"
+        lock_file = self.executor.store.scratch(step.owner, step.stage) / "lock.txt"
+        write_text(lock_file, lock.text(), durable=False)
+        own = [wheel.path for wheel in wheels_of(work, self.executor.store)]
+        extra = [[installer.uv, "pip", "install", "--no-deps", "--python", str(python), *own]]
+        return SessionSpec(
+            session=step.owner,
+            python=backend.python(lock.python),
+            venv_backend=backend.nox,
+            venv_params=backend.params,
+            commands=(
+                *backend.install(python, lock_file, lock, installer),
+                *(extra if own else []),
+            ),
+            env=isolated_env(os.environ, {}),
+            secrets=installer.env,
+        )
+
+    def _measure_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
+        scratch = self.executor.store.scratch(step.owner, step.stage)
+        backend = self.backend(work.settings.backend)
+        request, out = scratch / "request.json", scratch / "out.json"
+        write_json(request, recipe.request_file(work))
+        files = ["--request", str(request), "--json", str(out)]
+        env = {**dict(work.settings.env), "PYTHONPATH": str(recipe.SOURCES.parent)}
+        return SessionSpec(
+            session=step.owner,
+            python=backend.python(lock.python),
+            venv_backend=backend.nox,
+            venv_params=backend.params,
+            commands=(["python", "-m", "pinproof_cell", str(step.stage), *files],),
+            env=isolated_env(os.environ, env),
+            out=out,
+        )
+
+    def _damage(self, cell: str) -> str:
+        """Say which files of the environment are no longer those of its wheels, or ""."""
+        home = self.environment(cell)
+        sites = sorted(home.glob("lib/python*/site-packages"))
+        if not sites:
+            shutil.rmtree(home, ignore_errors=True)
+            return "the environment is not there; it will be made again"
+        try:
+            changes = [change for site in sites for change in integrity.check(site, home / LOOKS)]
+        except OSError as error:
+            raise InfrastructureError(f"{home} cannot be read: {error}") from None
+        if not changes:
+            return ""
+        # The edit went through a hard link into uv's cache, and would come back from there.
+        shutil.rmtree(home, ignore_errors=True)
+        process.run(forget((change.package for change in changes), self.installer()))
+        more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
+        return f"{changes[0]}{more}; the environment will be made again"
+
+
+def filled_by(home: Path) -> str:
+    """Return the digest of the install that the environment in `home` came from, or ""."""
+    mark = read_json(home / MARK)
+    return str(mark.get("install", "")) if isinstance(mark, dict) else ""
+
+
+def wheels_of(work: CellWork, store: Store) -> tuple[Wheel, ...]:
+    """Return the wheels that were built for `work`.
+
+    Raises InfrastructureError where one is not the file that its build left.
+    """
+    wheels = []
+    for build in work.builds:
+        evidence = store.load(build.owner, Stage.BUILD, build.key)
+        if evidence is None or evidence.outcome is not Outcome.OK:
+            raise InfrastructureError(
+                f"there is no wheel of {build.source}",
+                cause="its build did not run, or its record was removed",
+                remedy="run the cell again",
+            )
+        path = store.build_dir(build.key) / evidence.data["wheel"]
+        wheel = Wheel(path=str(path), sha256=evidence.data["sha256"])
+        if not path.is_file() or sha256(path) != wheel.sha256:
+            raise InfrastructureError(
+                f"{path} is not the wheel that was built",
+                cause="it was removed or edited since",
+                remedy=f"run again with --fresh, which builds {build.source} anew",
+            )
+        wheels.append(wheel)
+    return tuple(wheels)
+
+
+def _instead(
+    evidence: Evidence, outcome: Outcome, reason: str, data: Mapping[str, object] | None = None
+) -> Evidence:
+    return replace(evidence, outcome=outcome, reason=reason, data=data or {})

@@ -1,0 +1,1 @@
+"""The z-rule: what a correct kernel may commit, and what not."""

@@ -1,0 +1,94 @@
+"""The z-rule of the gradients: whether dQ, dK and dV are what a correct kernel may compute.
+
+As `pinproof_cell.judge.forward`, with the noise that a backward kernel must commit: P and dS
+rounded to the input type, delta from a rounded output, one rounding of each gradient, float32
+accumulation, and in fp16 the subnormal tails of P and dS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from pinproof_cell.judge.forward import DEGRADED, FAIL, PASS, ROUNDOFF, TINY, Judgement
+from pinproof_cell.judge.thresholds import Thresholds
+from pinproof_cell.oracle.backward import Gradient, Truth
+
+_WORDS = {"max_z": "max|z|", "row_rms": "row RMS", "rms": "RMS"}
+
+
+def judge(
+    dq: Tensor,
+    dk: Tensor,
+    dv: Tensor,
+    truth: Truth,
+    *,
+    thresholds: Thresholds,
+    dtype: torch.dtype,
+) -> Judgement:
+    """Judge the gradients, each of the shape of its input and of `dtype`, the inputs' type.
+
+    The statistics are those of `statistics` under the gradient's name, such as dk_max_z. A row's
+    error in dQ comes from one rounded delta, so rows are allowed more than in the forward.
+    """
+    stats: dict[str, float] = {}
+    failed: list[str] = []
+    degraded: list[str] = []
+    for name, found in (("dQ", dq), ("dK", dk), ("dV", dv)):
+        wanted: Gradient = getattr(truth, name.lower())
+        if tuple(found.shape) != tuple(wanted.value.shape) or found.dtype != dtype:
+            shape = f"{tuple(found.shape)} {found.dtype}"
+            failed.append(f"{name} is {shape}, not {tuple(wanted.value.shape)} {dtype}")
+            continue
+        own = statistics(found, wanted, sigma2(wanted, truth, dtype))
+        stats |= {f"{name.lower()}_{key}": value for key, value in own.items()}
+        failed += _non_finite(name, found, wanted.value)
+        failed += _above(name, own, thresholds.backward_fail)
+        degraded += _above(name, own, thresholds.backward_degraded)
+    status = FAIL if failed else DEGRADED if degraded else PASS
+    return Judgement(status, stats, tuple(failed or degraded))
+
+
+def sigma2(gradient: Gradient, truth: Truth, dtype: torch.dtype) -> Tensor:
+    """Return the variance that a correct kernel may have, per element of the gradient.
+
+    The floor of float32 grows with the logits and with the length, as that of the forward.
+    """
+    u = ROUNDOFF[dtype]
+    floor = 8 + truth.seqlen / 128 + 2 * truth.largest_logit
+    variance = u * u / 3 * (gradient.spread + gradient.value.square())
+    variance += (floor * 2.0**-24 * gradient.magnitude).square()
+    if dtype == torch.float16:
+        variance += 2.0**-48 / 12 * gradient.squares
+    return variance + TINY[dtype] ** 2
+
+
+def statistics(found: Tensor, wanted: Gradient, variance: Tensor) -> dict[str, float]:
+    """Return max_z, row_rms and rms; rows that nobody sees count in the first two only."""
+    if not found.numel():
+        return dict.fromkeys(_WORDS, 0.0)
+    error = found.double() - wanted.value
+    finite = torch.isfinite(found) & torch.isfinite(wanted.value)
+    z = torch.where(finite, error, 0.0) / variance.sqrt()
+    rows = z.square().mean(-1)
+    some = rows[wanted.squares.sum(-1) > 0]
+    return {
+        "max_z": float(z.abs().max()),
+        "row_rms": float(rows.max().sqrt()),
+        "rms": float(some.mean().sqrt()) if some.numel() else 0.0,
+    }
+
+
+def _above(name: str, stats: dict[str, float], limits: Mapping[str, float]) -> Iterator[str]:
+    for key, limit in limits.items():
+        if not stats[key] <= limit:
+            yield f"{name} {_WORDS[key]} {stats[key]:.3g} > {limit:.3g}"
+
+
+def _non_finite(name: str, found: Tensor, wanted: Tensor) -> Iterator[str]:
+    for word, where in (("NaN", torch.isnan), ("+inf", torch.isposinf), ("-inf", torch.isneginf)):
+        wrong = int((where(found) != where(wanted)).sum())
+        if wrong:
+            yield f"{wrong} of {found.numel()} numbers of {name} are {word} where they must not be"

@@ -1,0 +1,166 @@
+"""The z-rule: whether an output is what a correct kernel of its precision may compute.
+
+The rule models what such a kernel must commit: P rounded to the input type, one rounding of the
+output, float32 accumulation, and in fp16 the subnormal tail of P. An error is counted in units of
+that noise, element by element, so that a wrong small row cannot hide behind a large one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pinproof_cell.judge.thresholds import Thresholds
+from pinproof_cell.oracle.forward import Truth
+
+#: Half a unit in the last place relative to one (u), and the smallest subnormal number, by type.
+ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
+TINY = {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}
+
+PASS, DEGRADED, FAIL = "PASS", "DEGRADED", "FAIL"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """PASS, DEGRADED or FAIL; each reason names a statistic, its value and its limit."""
+
+    status: str
+    stats: dict[str, float]
+    reasons: tuple[str, ...]
+
+
+def judge(
+    out: Tensor,
+    lse: Tensor | None,
+    truth: Truth,
+    *,
+    thresholds: Thresholds,
+    dtype: torch.dtype,
+    empty_lse: float = -math.inf,
+    baseline: Tensor | None = None,
+) -> Judgement:
+    """Judge an output (batch, seqlen_q, nheads, headdim) and its log-sum-exp.
+
+    `dtype` is the type of the inputs, `empty_lse` what this candidate writes for a row without
+    keys. `baseline` is what low-precision PyTorch computes: it feeds flash-attn's own rule,
+    fa_ratio, whose limit is 2; that is shown and never decides.
+    """
+    if tuple(out.shape) != tuple(truth.out.shape) or out.dtype != dtype:
+        found = f"{tuple(out.shape)} {out.dtype}"
+        return Judgement(FAIL, {}, (f"output is {found}, not {tuple(truth.out.shape)} {dtype}",))
+    error = out.double() - truth.out
+    same = torch.isfinite(out) & torch.isfinite(truth.out)
+    error = torch.where(same, error, 0.0)
+    variance = sigma2(truth, dtype)
+    stats = statistics(error, variance, truth, ROUNDOFF[dtype])
+    if baseline is not None:
+        stats["fa_ratio"] = _fa_ratio(error, baseline, truth, thresholds.fa_absolute)
+    failed = list(_non_finite(out, truth))
+    failed += _lse(lse, truth, empty_lse, thresholds, stats)
+    failed += _above(stats, thresholds.fail)
+    degraded = _above(stats, _degraded(truth, variance, ROUNDOFF[dtype], thresholds))
+    status = FAIL if failed else DEGRADED if degraded else PASS
+    return Judgement(status, stats, tuple(failed or degraded))
+
+
+def sigma2(truth: Truth, dtype: torch.dtype) -> Tensor:
+    """Return the variance that a correct kernel may have, per element of the output."""
+    u = ROUNDOFF[dtype]
+    floor = 8 + truth.seqlen_k / 128 + 2 * truth.largest_logit
+    variance = u * u / 3 * (truth.pv2 + truth.out.square())
+    variance += (floor * 2.0**-24 * truth.pav).square()
+    if dtype == torch.float16:
+        variance += 2.0**-48 / 12 * truth.subnormal
+    return variance + TINY[dtype] ** 2
+
+
+def statistics(error: Tensor, variance: Tensor, truth: Truth, u: float) -> dict[str, float]:
+    """Return max_z, row_rms, rms, bias and beta; rows without keys count in the first two only."""
+    if not error.numel():
+        return dict.fromkeys(("max_z", "row_rms", "rms", "bias", "beta"), 0.0)
+    z = error / variance.sqrt()
+    rows = z.square().mean(-1)
+    keyed = (~truth.empty).transpose(1, 2)
+    some = z[keyed]
+    power = float(truth.out.square().sum())
+    return {
+        "max_z": float(z.abs().max()),
+        "row_rms": float(rows.max().sqrt()),
+        "rms": float(some.square().mean().sqrt()) if some.numel() else 0.0,
+        "bias": float((some * truth.out[keyed].sign()).mean()) if some.numel() else 0.0,
+        "beta": float((error * truth.out).sum()) / power / u if power else 0.0,
+    }
+
+
+def _degraded(truth: Truth, variance: Tensor, u: float, thresholds: Thresholds) -> dict[str, float]:
+    """Return the limits of DEGRADED, widened by what long rows and few samples explain."""
+    limits = dict(thresholds.degraded)
+    # Tensor cores truncate while they accumulate: a bias that grows with the number of keys.
+    t = truth.seqlen_k / 16 * 2.0**-24 / u
+    rows = int((~truth.empty).sum())
+    power = float(truth.out.square().sum())
+    spread = float((variance * truth.out.square()).sum()) ** 0.5 / power / u if power else 0.0
+    limits["bias"] += 1.74 * t + 2 / max(rows, 1) ** 0.5
+    limits["beta"] += t + 3 * spread
+    return limits
+
+
+def _above(stats: Mapping[str, float], limits: Mapping[str, float]) -> list[str]:
+    names = {"max_z": "max|z|", "row_rms": "row RMS", "rms": "RMS", "bias": "|bias|"}
+    return [
+        f"{names.get(name, f'|{name}|')} {abs(stats[name]):.3g} > {limit:.3g}"
+        for name, limit in limits.items()
+        if not abs(stats[name]) <= limit
+    ]
+
+
+def _non_finite(out: Tensor, truth: Truth) -> list[str]:
+    counts = []
+    for word, where in (("NaN", torch.isnan), ("+inf", torch.isposinf), ("-inf", torch.isneginf)):
+        wrong = int((where(out) != where(truth.out)).sum())
+        if wrong:
+            counts.append(f"{wrong} of {out.numel()} outputs are {word} where they must not be")
+    return counts
+
+
+def _lse(
+    lse: Tensor | None,
+    truth: Truth,
+    empty_lse: float,
+    thresholds: Thresholds,
+    stats: dict[str, float],
+) -> list[str]:
+    """Compare the log-sum-exp; adds lse_error, the largest error as a share of its tolerance."""
+    if lse is None:
+        return ["the log-sum-exp is missing"]
+    if tuple(lse.shape) != tuple(truth.lse.shape):
+        return [f"log-sum-exp is {tuple(lse.shape)}, not {tuple(truth.lse.shape)}"]
+    keyed = ~truth.empty
+    found, wanted = lse[keyed].double(), truth.lse[keyed]
+    share = (found - wanted).abs() / (
+        thresholds.lse_absolute + thresholds.lse_relative * wanted.abs()
+    )
+    finite = torch.isfinite(found)
+    stats["lse_error"] = float(share[finite].max()) if bool(finite.any()) else 0.0
+    failed = []
+    if not bool(finite.all()):
+        failed.append(f"log-sum-exp is not finite in {int((~finite).sum())} rows that see keys")
+    if stats["lse_error"] > 1:
+        failed.append(f"log-sum-exp error {stats['lse_error']:.3g} x its tolerance")
+    strange = lse[truth.empty].double()
+    if bool((strange != empty_lse).any()):
+        failed.append(f"log-sum-exp of rows without keys is not always {empty_lse}")
+    return failed
+
+
+def _fa_ratio(error: Tensor, baseline: Tensor, truth: Truth, absolute: float) -> float:
+    """Return flash-attn's max error over that of low-precision PyTorch; its tests allow 2."""
+    if not error.numel():
+        return 0.0
+    ours = max(float(error.abs().max()) - absolute, 0.0)
+    theirs = float((baseline.double() - truth.out).abs().max())
+    return ours / theirs if theirs and ours else 0.0

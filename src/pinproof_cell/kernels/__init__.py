@@ -1,0 +1,1 @@
+"""Pinproof's own attention in Triton, forward and backward."""

@@ -1,0 +1,1 @@
+"""Attention in float64, and what a correct kernel's rounding depends on."""

@@ -1,0 +1,1 @@
+"""The attention suite: cases, their inputs, the children that are asked them."""

@@ -1,0 +1,1 @@
+"""The throughput probe: interleaved pairs against the Triton baseline."""

@@ -1,0 +1,1 @@
+"""What surrounds a cell: its children, its device, its packages."""

@@ -1,0 +1,45 @@
+"""Tests of the evidence record."""
+
+import pytest
+
+from pinproof.evidence.evidence import Evidence, Outcome, digest_of
+from pinproof.plan.stage import Stage
+
+
+def record() -> Evidence:
+    return Evidence(
+        cell="cpu-aaaaaa",
+        stage=Stage.INSTALL,
+        digest=digest_of({"b": 1, "a": 2}),
+        outcome=Outcome.FAILED,
+        reason="no",
+        data={},
+        inputs={"b": 1, "a": 2},
+        machine={},
+        started="2026-11-23T10:00:00+00:00",
+        seconds=0.0,
+    )
+
+
+def test_the_order_of_keys_does_not_change_a_digest() -> None:
+    assert digest_of({"a": 2, "b": 1}) == digest_of({"b": 1, "a": 2})
+    assert digest_of({"a": 2, "b": 1}) != digest_of({"b": 2, "a": 1})
+
+
+def test_a_record_survives_its_json() -> None:
+    assert Evidence.from_json(record().to_json()) == record()
+
+
+def test_a_record_of_a_newer_schema_is_refused() -> None:
+    with pytest.raises(ValueError, match="schema"):
+        Evidence.from_json({**record().to_json(), "schema": 2})
+
+
+def test_a_record_with_an_unknown_outcome_is_refused() -> None:
+    with pytest.raises(ValueError, match="fine"):
+        Evidence.from_json({**record().to_json(), "outcome": "fine"})
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_only_facts_about_the_combination_are_final(outcome: Outcome) -> None:
+    assert outcome.is_final == (outcome in {Outcome.OK, Outcome.FAILED, Outcome.CRASHED})

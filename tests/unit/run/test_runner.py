@@ -1,0 +1,76 @@
+"""Tests of how steps are run and what is believed of them, with real environments."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import empty_cells
+import pytest
+from judged import cell
+
+from pinproof import workflow
+from pinproof.errors import InfrastructureError
+from pinproof.evidence.evidence import Evidence, Outcome
+from pinproof.evidence.store import Store, sha256
+from pinproof.locks.lock import Lock
+from pinproof.plan import recipe
+from pinproof.plan.recipe import CellWork
+from pinproof.plan.stage import Stage
+from pinproof.run import runner
+
+
+def test_an_environment_names_the_install_that_filled_it(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=1)
+    proof = workflow.run(empty_cells.options(tmp_path), io.StringIO())
+    (row,) = proof.rows
+    home = tmp_path / ".nox" / row.cell.id
+    assert runner.filled_by(home) == row.evidence[Stage.INSTALL].digest
+    assert runner.filled_by(tmp_path / "nowhere") == ""
+
+
+def built(store: Store, tmp_path: Path) -> tuple[CellWork, Path]:
+    """Return the work of a cell with one build, and the wheel that its build left."""
+    matrix = empty_cells.shipped().named("blackwell-release")
+    asked = cell(target="sm_120", flash_attn="2.8.3.post2", cuda="13.0")
+    work = replace(recipe.of(asked, matrix, python="3.12"), lock=Lock(python="3.12"))
+    (build,) = work.builds
+    wheel = store.build_dir(build.key) / "flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl"
+    wheel.parent.mkdir(parents=True)
+    wheel.write_bytes(b"wheel")
+    store.save(
+        Evidence(
+            cell=build.owner,
+            stage=Stage.BUILD,
+            digest=build.key,
+            outcome=Outcome.OK,
+            data={"wheel": wheel.name, "sha256": sha256(wheel)},
+            inputs=build.inputs(),
+            machine={},
+            started="2026-11-23T18:00:00",
+            seconds=1,
+        )
+    )
+    return work, wheel
+
+
+def test_the_wheel_of_a_build_is_found_by_its_evidence(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    work, wheel = built(store, tmp_path)
+    (found,) = runner.wheels_of(work, store)
+    assert (found.path, found.name) == (str(wheel), "flash-attn")
+
+
+def test_a_wheel_that_was_edited_since_its_build_is_never_installed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    work, wheel = built(store, tmp_path)
+    wheel.write_bytes(b"other")
+    with pytest.raises(InfrastructureError, match="is not the wheel that was built"):
+        runner.wheels_of(work, store)
+
+
+def test_without_a_finished_build_there_is_no_wheel(tmp_path: Path) -> None:
+    work, _ = built(Store(tmp_path / "one"), tmp_path)
+    with pytest.raises(InfrastructureError, match="there is no wheel of flash-attn"):
+        runner.wheels_of(work, Store(tmp_path / "other"))
