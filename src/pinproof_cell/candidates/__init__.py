@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pinproof_cell.call import Call
+
 #: Axis values that stand for "no package of its own in this cell".
 ABSENT = frozenset({"none", "bundled"})
 LOW_PRECISION = frozenset({"fp16", "bf16"})
@@ -51,19 +53,11 @@ class Candidate(Protocol):
     def available(self) -> str | None:
         """Return why it cannot run here, or None where it can. Imports it: call in a child."""
 
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        softmax_scale: float | None = None,
-        causal: bool = False,
-        window_size: tuple[int, int] = (-1, -1),
-        softcap: float = 0.0,
-        alibi_slopes: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Attend; shapes and meaning as in `pinproof_cell.kernels.reference.attention`."""
+    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
+        """Return the output, like q with the head dimension of v, and the natural log-sum-exp.
+
+        The latter is float32 (batch, nheads, seqlen_q), or (nheads, total_q) of a ragged call.
+        """
 
 
 def find(axes: Mapping[str, str], device: str) -> tuple[Candidate, ...]:

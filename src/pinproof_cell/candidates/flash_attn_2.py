@@ -12,6 +12,8 @@ from pinproof_cell.suite.cases import FEATURES
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pinproof_cell.call import Call
+
 
 @dataclass(frozen=True)
 class FlashAttn2:
@@ -39,54 +41,37 @@ class FlashAttn2:
             return failure(error)
         return None
 
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        softmax_scale: float | None = None,
-        causal: bool = False,
-        window_size: tuple[int, int] = (-1, -1),
-        softcap: float = 0.0,
-        alibi_slopes: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
         """Attend; return_attn_probs is how the package hands out its LSE."""
         from flash_attn import flash_attn_func
 
         out, lse, _ = flash_attn_func(
-            q,
-            k,
-            v,
-            softmax_scale=softmax_scale,
-            causal=causal,
-            window_size=window_size,
-            softcap=softcap,
-            alibi_slopes=alibi_slopes,
+            call.q,
+            call.k,
+            call.v,
+            softmax_scale=call.softmax_scale,
+            causal=call.causal,
+            window_size=call.window_size,
+            softcap=call.softcap,
+            alibi_slopes=call.alibi_slopes,
             return_attn_probs=True,
         )
-        return out, plain_lse(lse, k.shape[1], causal, window_size, alibi_slopes)
+        return out, plain_lse(lse, call.k.shape[1], call)
 
 
-def plain_lse(
-    lse: Tensor,
-    seqlen_k: int,
-    causal: bool,
-    window_size: tuple[int, int],
-    alibi_slopes: Tensor | None,
-) -> Tensor:
+def plain_lse(lse: Tensor, seqlen_k: int, call: Call) -> Tensor:
     """Return FA2's log-sum-exp (batch, nheads, seqlen_q) without its shift of causal ALiBi.
 
     Where the mask is causal alone, FA2 adds slope * j instead of -slope * |i + off - j|
     (`mask.h`): the same softmax, but LSE is larger by slope * (i + off).
     """
-    if alibi_slopes is None or not causal or window_size[0] >= 0:
+    if call.alibi_slopes is None or not call.causal or call.window_size[0] >= 0:
         return lse
     import torch
 
     batch, heads, seqlen_q = lse.shape
     own = torch.arange(seqlen_q, device=lse.device) + seqlen_k - seqlen_q
-    return lse - alibi_slopes.float().expand(batch, heads)[:, :, None] * own
+    return lse - call.alibi_slopes.float().expand(batch, heads)[:, :, None] * own
 
 
 CANDIDATE = FlashAttn2()

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pinproof_cell.candidates import LOW_PRECISION, LSE_MINUS_INF
 from pinproof_cell.suite.cases import FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from pinproof_cell.call import Call
 
 TYPES = LOW_PRECISION | {"fp32"}
 
@@ -48,9 +50,9 @@ class Provider:
         """Return None: the file was imported to make this."""
         return None
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
         """Attend with the callable."""
-        return self.function(q, k, v, **arguments)
+        return self.function(call.q, call.k, call.v, **call.keywords())
 
 
 def load(name: str) -> Provider:

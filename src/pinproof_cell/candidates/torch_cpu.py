@@ -15,6 +15,8 @@ from pinproof_cell.suite.cases import FEATURES
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pinproof_cell.call import Call
+
 
 @dataclass(frozen=True)
 class TorchCpuFlash:
@@ -40,52 +42,39 @@ class TorchCpuFlash:
             return failure(error)
         return None
 
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        softmax_scale: float | None = None,
-        causal: bool = False,
-        window_size: tuple[int, int] = (-1, -1),
-        softcap: float = 0.0,
-        alibi_slopes: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
         """Attend. Raises NotImplementedError for softcap, which the operator does not have."""
         import torch
 
-        if softcap:
+        if call.softcap:
             raise NotImplementedError("torch's CPU flash kernel does not support softcap")
-        native = window_size == (-1, -1) and alibi_slopes is None
-        native = native and (not causal or q.shape[1] == k.shape[1])
-        mask = None if native else _mask(q, k, causal, window_size, alibi_slopes)
+        square = call.q.shape[1] == call.k.shape[1]
+        native = call.window_size == (-1, -1) and call.alibi_slopes is None
+        native = native and (not call.causal or square)
+        mask = None if native else _mask(call)
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
+            call.q.transpose(1, 2),
+            call.k.transpose(1, 2),
+            call.v.transpose(1, 2),
             0.0,
-            causal and native,
+            call.causal and native,
             attn_mask=mask,
-            scale=softmax_scale,
+            scale=call.softmax_scale,
         )
         return out.transpose(1, 2), lse
 
 
-def _mask(
-    q: Tensor, k: Tensor, causal: bool, window_size: tuple[int, int], alibi_slopes: Tensor | None
-) -> Tensor:
+def _mask(call: Call) -> Tensor:
     """Return mask and ALiBi as one float32 bias (1 or batch, 1 or nheads, seqlen_q, seqlen_k)."""
     import torch
 
-    (batch, seqlen_q, heads, _), seqlen_k = q.shape, k.shape[1]
+    (batch, seqlen_q, heads, _), seqlen_k = call.q.shape, call.k.shape[1]
     own = torch.arange(seqlen_q)[:, None] + seqlen_k - seqlen_q
     distance = own - torch.arange(seqlen_k)
     bias = torch.zeros(1, 1, seqlen_q, seqlen_k)
-    if alibi_slopes is not None:
-        bias = -alibi_slopes.float().expand(batch, heads)[:, :, None, None] * distance.abs()
-    left, right = window_size
-    right = 0 if causal else right
+    if call.alibi_slopes is not None:
+        bias = -call.alibi_slopes.float().expand(batch, heads)[:, :, None, None] * distance.abs()
+    left, right = call.limits
     if left >= 0:
         bias = bias.masked_fill(distance > left, -torch.inf)
     if right >= 0:

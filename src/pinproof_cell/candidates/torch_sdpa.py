@@ -16,6 +16,8 @@ from pinproof_cell.candidates.distribution import failure, version
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pinproof_cell.call import Call
+
 
 @dataclass(frozen=True)
 class TorchSdpa:
@@ -50,36 +52,24 @@ class TorchSdpa:
             return failure(error)
         return None
 
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        softmax_scale: float | None = None,
-        causal: bool = False,
-        window_size: tuple[int, int] = (-1, -1),
-        softcap: float = 0.0,
-        alibi_slopes: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
         """Attend. Raises NotImplementedError for what the operator has no argument for."""
         import torch
 
-        if window_size != (-1, -1) or softcap or alibi_slopes is not None:
+        if call.window_size != (-1, -1) or call.softcap or call.alibi_slopes is not None:
             raise NotImplementedError(f"{self.name} does not support windows, softcap or ALiBi")
-        head_dim = q.shape[3]
-        scale = head_dim**-0.5 if softmax_scale is None else softmax_scale
+        head_dim = call.q.shape[3]
         out, lse = getattr(torch.ops.aten, self.operator)(
-            *(_aligned(x).transpose(1, 2) for x in (q, k, v)),
+            *(_aligned(x).transpose(1, 2) for x in (call.q, call.k, call.v)),
             *self.before,
             0.0,
-            causal,
+            call.causal,
             False,
-            scale=scale,
+            scale=call.scale,
         )[:2]
         out = out.transpose(1, 2)[..., :head_dim]
         # cuDNN's has a last dimension of one; both may be padded along the queries.
-        return out, lse.reshape(*lse.shape[:3])[:, :, : q.shape[1]]
+        return out, lse.reshape(*lse.shape[:3])[:, :, : call.q.shape[1]]
 
 
 def _aligned(x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pinproof_cell.candidates import LSE_MINUS_INF
 from pinproof_cell.candidates.distribution import failure, version
@@ -11,6 +11,8 @@ from pinproof_cell.suite.cases import FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from pinproof_cell.call import Call
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,11 @@ class TritonReference:
             return failure(error)
         return None
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
         """Attend in this mode."""
         from pinproof_cell.kernels import reference
 
-        return reference.attention(q, k, v, mode=self.mode, **arguments)
+        return reference.attention(call.q, call.k, call.v, mode=self.mode, **call.keywords())
 
 
 REF = TritonReference("ref")

@@ -13,6 +13,8 @@ from pinproof_cell.suite.cases import FEATURES
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pinproof_cell.call import Call
+
 
 @dataclass(frozen=True)
 class VllmFlashAttention:
@@ -47,42 +49,31 @@ class VllmFlashAttention:
             return failure(error)
         return reason
 
-    def forward(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        softmax_scale: float | None = None,
-        causal: bool = False,
-        window_size: tuple[int, int] = (-1, -1),
-        softcap: float = 0.0,
-        alibi_slopes: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
         """Attend the batch as sequences of equal length, packed one after the other."""
         from vllm.vllm_flash_attn import flash_attn_varlen_func
 
-        batch, seqlen_q, heads, _ = q.shape
-        seqlen_k = k.shape[1]
+        batch, seqlen_q, heads, _ = call.q.shape
+        seqlen_k = call.k.shape[1]
         out, lse = flash_attn_varlen_func(
-            q.flatten(0, 1),
-            k.flatten(0, 1),
-            v.flatten(0, 1),
+            call.q.flatten(0, 1),
+            call.k.flatten(0, 1),
+            call.v.flatten(0, 1),
             seqlen_q,
-            _starts(batch, seqlen_q, q),
+            _starts(batch, seqlen_q, call.q),
             seqlen_k,
-            cu_seqlens_k=_starts(batch, seqlen_k, q),
-            softmax_scale=softmax_scale,
-            causal=causal,
-            window_size=list(window_size),
-            softcap=softcap,
-            alibi_slopes=alibi_slopes,
+            cu_seqlens_k=_starts(batch, seqlen_k, call.q),
+            softmax_scale=call.softmax_scale,
+            causal=call.causal,
+            window_size=list(call.window_size),
+            softcap=call.softcap,
+            alibi_slopes=call.alibi_slopes,
             return_softmax_lse=True,
             fa_version=self.generation,
         )
         # (nheads, total_q): sequence after sequence along the last dimension.
         lse = lse.reshape(heads, batch, seqlen_q).transpose(0, 1)
-        lse = plain_lse(lse, seqlen_k, causal, window_size, alibi_slopes)
+        lse = plain_lse(lse, seqlen_k, call)
         return out.unflatten(0, (batch, seqlen_q)), lse
 
 

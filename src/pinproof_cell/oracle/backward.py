@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pinproof_cell.call import Call
 from pinproof_cell.oracle.forward import CHUNK, _visible
 
 
@@ -39,37 +40,28 @@ class Truth:
     seqlen: int
 
 
-def backward(
-    dout: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    softmax_scale: float | None = None,
-    causal: bool = False,
-    window_size: tuple[int, int] = (-1, -1),
-    softcap: float = 0.0,
-    alibi_slopes: Tensor | None = None,
-) -> Truth:
+def backward(dout: Tensor, call: Call) -> Truth:
     """Differentiate `pinproof_cell.oracle.forward.attention`, given the gradient of its output."""
-    batch, seqlen_q, heads, head_dim = q.shape
-    seqlen_k, group = k.shape[1], heads // k.shape[2]
-    scale = head_dim**-0.5 if softmax_scale is None else softmax_scale
-    queries, outs = q.double().transpose(1, 2), dout.double().transpose(1, 2)
-    keys = k.double().transpose(1, 2).repeat_interleave(group, 1)
-    values = v.double().transpose(1, 2).repeat_interleave(group, 1)
-    slopes = None if alibi_slopes is None else alibi_slopes.double().expand(batch, heads)
+    batch, seqlen_q, heads, _ = call.q.shape
+    seqlen_k, group = call.k.shape[1], heads // call.k.shape[2]
+    scale, softcap = call.scale, call.softcap
+    queries, outs = call.q.double().transpose(1, 2), dout.double().transpose(1, 2)
+    keys = call.k.double().transpose(1, 2).repeat_interleave(group, 1)
+    values = call.v.double().transpose(1, 2).repeat_interleave(group, 1)
+    slopes = None if call.alibi_slopes is None else call.alibi_slopes.double().expand(batch, heads)
     of_queries: list[tuple[Tensor, ...]] = []
     of_keys = [torch.zeros_like(keys) for _ in range(4)]
     of_values = [torch.zeros_like(values) for _ in range(4)]
     largest = 0.0
     step = max(1, CHUNK // max(1, batch * heads * seqlen_k))
     for start in range(0, seqlen_q, step):
-        rows = torch.arange(start, min(start + step, seqlen_q), device=q.device)
-        distance = (rows + seqlen_k - seqlen_q)[:, None] - torch.arange(seqlen_k, device=q.device)
-        seen = _visible(distance, causal, window_size)
+        rows = torch.arange(start, min(start + step, seqlen_q), device=call.q.device)
+        distance = (rows + seqlen_k - seqlen_q)[:, None] - torch.arange(
+            seqlen_k, device=call.q.device
+        )
+        seen = _visible(distance, call.limits)
         some, grads = queries[:, :, start : start + step], outs[:, :, start : start + step]
-        scores, slope = some @ keys.transpose(2, 3) * scale, torch.ones((), device=q.device)
+        scores, slope = some @ keys.transpose(2, 3) * scale, torch.ones((), device=call.q.device)
         if softcap:
             bent = torch.tanh(scores / softcap)
             scores, slope = softcap * bent, 1 - bent.square()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pinproof_cell.call import Call
+
 #: Scores held at a time, in numbers: rows are taken in chunks, so that memory stays bounded.
 CHUNK = 1 << 24
 
@@ -17,8 +19,9 @@ class Truth:
 
     ``out``, ``pv2`` = P^2 V^2, ``pav`` = P |V| and ``subnormal`` = e^(2(m - LSE)) times the sum of
     V^2 over the visible keys (m: the row's largest logit) are (batch, seqlen_q, nheads,
-    headdim_v); ``lse`` and ``row_maximum`` are (batch, nheads, seqlen_q), -inf for a row that sees
-    no key. ``largest_logit`` is the largest visible |logit| of all.
+    headdim_v); ``lse``, in which a sink has its share, and ``row_maximum``, in which it has none,
+    are (batch, nheads, seqlen_q), -inf for a row that sees nothing. ``largest_logit`` is the
+    largest visible |logit| of all.
     """
 
     out: Tensor
@@ -33,39 +36,42 @@ class Truth:
     @property
     def empty(self) -> Tensor:
         """Where a row sees no key: (batch, nheads, seqlen_q)."""
-        return torch.isneginf(self.lse)
+        return torch.isneginf(self.row_maximum)
 
 
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    softmax_scale: float | None = None,
-    causal: bool = False,
-    window_size: tuple[int, int] = (-1, -1),
-    softcap: float = 0.0,
-    alibi_slopes: Tensor | None = None,
-) -> Truth:
-    """Attend as `pinproof_cell.kernels.reference.attention` does, in float64."""
-    batch, seqlen_q, heads, head_dim = q.shape
-    seqlen_k, group = k.shape[1], heads // k.shape[2]
-    scale = head_dim**-0.5 if softmax_scale is None else softmax_scale
-    queries = q.double().transpose(1, 2) * scale
-    keys = k.double().transpose(1, 2).repeat_interleave(group, 1)
-    values = v.double().transpose(1, 2).repeat_interleave(group, 1)
-    slopes = None if alibi_slopes is None else alibi_slopes.double().expand(batch, heads)
+def attention(call: Call, keep: Tensor | None = None) -> Truth:
+    """Attend in float64.
+
+    `keep` (batch, nheads, seqlen_q, seqlen_k) says which keys dropout leaves in. A ragged call is
+    taken sequence by sequence: everything is then of a batch of one, with the rows of all.
+    """
+    if call.layout is None:
+        return _dense(call, keep)
+    return _joined([_dense(sequence, None) for sequence in call.sequences()])
+
+
+def _dense(call: Call, keep: Tensor | None) -> Truth:
+    batch, seqlen_q, heads, _ = call.q.shape
+    seqlen_k, group = call.k.shape[1], heads // call.k.shape[2]
+    queries = call.q.double().transpose(1, 2) * call.scale
+    keys = call.k.double().transpose(1, 2).repeat_interleave(group, 1)
+    values = call.v.double().transpose(1, 2).repeat_interleave(group, 1)
+    slopes = None if call.alibi_slopes is None else call.alibi_slopes.double().expand(batch, heads)
+    sinks = None if call.sinks is None else call.sinks.double()[None, :, None]
     step = max(1, CHUNK // max(1, batch * heads * seqlen_k))
     parts = []
-    for start in range(0, seqlen_q, step):
-        rows = torch.arange(start, min(start + step, seqlen_q), device=q.device)
-        distance = (rows + seqlen_k - seqlen_q)[:, None] - torch.arange(seqlen_k, device=q.device)
+    for start in range(0, max(seqlen_q, 1), step):
+        rows = torch.arange(start, min(start + step, seqlen_q), device=call.q.device)
+        own = (rows + seqlen_k - seqlen_q)[:, None]
+        distance = own - torch.arange(seqlen_k, device=call.q.device)
         scores = queries[:, :, start : start + step] @ keys.transpose(2, 3)
-        if softcap:
-            scores = softcap * torch.tanh(scores / softcap)
+        if call.softcap:
+            scores = call.softcap * torch.tanh(scores / call.softcap)
         if slopes is not None:
             scores = scores - slopes[:, :, None, None] * distance.abs()
-        parts.append(_rows(scores, _visible(distance, causal, window_size), values))
+        kept = None if keep is None else keep[:, :, start : start + step].double()
+        weights = None if kept is None else kept / (1 - call.dropout)
+        parts.append(_rows(scores, _visible(distance, call.limits), values, sinks, weights))
     joined = [torch.cat(column, dim=2) for column in zip(*parts, strict=True)]
     out, pv2, pav, subnormal = (x.transpose(1, 2) for x in joined[:4])
     lse, row_maximum, magnitude = joined[4:]
@@ -76,36 +82,57 @@ def attention(
         pv2=pv2,
         pav=pav,
         subnormal=subnormal,
-        largest_logit=float(magnitude.max()),
+        largest_logit=float(magnitude.max()) if magnitude.numel() else 0.0,
         seqlen_k=seqlen_k,
     )
 
 
-def _visible(distance: Tensor, causal: bool, window_size: tuple[int, int]) -> Tensor:
+def _joined(truths: list[Truth]) -> Truth:
+    """Return the truths of single sequences as that of one batch, row after row."""
+    rows = {
+        name: torch.cat([getattr(truth, name) for truth in truths], dim=axis)
+        for names, axis in ((("out", "pv2", "pav", "subnormal"), 1), (("lse", "row_maximum"), 2))
+        for name in names
+    }
+    return Truth(
+        **rows,
+        largest_logit=max(truth.largest_logit for truth in truths),
+        seqlen_k=max(truth.seqlen_k for truth in truths),
+    )
+
+
+def _visible(distance: Tensor, limits: tuple[int, int]) -> Tensor:
     """Return which keys a query sees; `distance` counts keys leftwards from its own place."""
-    left, right = window_size
+    left, right = limits
     seen = torch.ones_like(distance, dtype=torch.bool)
     if left >= 0:
         seen &= distance <= left
-    if causal:
-        right = 0
     if right >= 0:
         seen &= distance >= -right
     return seen
 
 
-def _rows(scores: Tensor, seen: Tensor, values: Tensor) -> tuple[Tensor, ...]:
-    """Return out, pv2, pav, subnormal, lse, row maximum and largest |logit| of some rows."""
+def _rows(
+    scores: Tensor, seen: Tensor, values: Tensor, sinks: Tensor | None, weights: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Return out, pv2, pav, subnormal, lse, row maximum and largest |logit| of some rows.
+
+    `weights` is what dropout makes of each key: 0, or 1 / (1 - probability).
+    """
     low = -torch.inf
     hidden = ~seen
     # One more column of -inf: with no keys at all, a maximum would not be defined.
     padded = torch.nn.functional.pad(scores.masked_fill(hidden, low), (0, 1), value=low)
     maximum = padded.amax(-1)
     lse = torch.logsumexp(padded, -1)
+    if sinks is not None:
+        lse = torch.logaddexp(lse, sinks.expand_as(lse))
     p = torch.exp(scores - lse.masked_fill(lse == low, 0.0)[..., None]).masked_fill(hidden, 0.0)
     magnitude = torch.nn.functional.pad(scores.abs().masked_fill(hidden, 0.0), (0, 1)).amax(-1)
     spread = torch.exp(2 * (maximum - lse)).nan_to_num(0.0)[..., None]
     squares = values.square()
+    if weights is not None:
+        p = p * weights
     return (
         p @ values,
         p.square() @ squares,
@@ -117,30 +144,29 @@ def _rows(scores: Tensor, seen: Tensor, values: Tensor) -> tuple[Tensor, ...]:
     )
 
 
-def low_precision(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    softmax_scale: float | None = None,
-    causal: bool = False,
-    window_size: tuple[int, int] = (-1, -1),
-    softcap: float = 0.0,
-    alibi_slopes: Tensor | None = None,
-) -> Tensor:
-    """Attend in the inputs' own type, step by step: what flash-attn's tests compare with."""
+def low_precision(call: Call) -> Tensor:
+    """Attend in the inputs' own type, step by step: what flash-attn's tests compare with.
+
+    Without dropout; of a ragged call (1, total_q, nheads, headdim).
+    """
+    if call.layout is not None:
+        return torch.cat([low_precision(sequence) for sequence in call.sequences()], dim=1)
+    q, k, v = call.q, call.k, call.v
     seqlen_q, seqlen_k, group = q.shape[1], k.shape[1], q.shape[2] // k.shape[2]
-    scale = q.shape[3] ** -0.5 if softmax_scale is None else softmax_scale
-    keys = (k * scale).transpose(1, 2).repeat_interleave(group, 1)
+    keys = (k * call.scale).transpose(1, 2).repeat_interleave(group, 1)
     values = v.transpose(1, 2).repeat_interleave(group, 1)
     scores = (q.transpose(1, 2) @ keys.transpose(2, 3)).float()
-    if softcap:
-        scores = softcap * torch.tanh(scores / softcap)
+    if call.softcap:
+        scores = call.softcap * torch.tanh(scores / call.softcap)
     own = torch.arange(seqlen_q, device=q.device)[:, None] + seqlen_k - seqlen_q
     distance = own - torch.arange(seqlen_k, device=q.device)
-    if alibi_slopes is not None:
-        slopes = alibi_slopes.expand(q.shape[0], q.shape[2])
+    if call.alibi_slopes is not None:
+        slopes = call.alibi_slopes.expand(q.shape[0], q.shape[2])
         scores = scores - slopes[:, :, None, None] * distance.abs()
-    hidden = ~_visible(distance, causal, window_size)
-    p = torch.softmax(scores.masked_fill(hidden, -torch.inf), -1).masked_fill(hidden, 0.0)
+    hidden = ~_visible(distance, call.limits)
+    scores = scores.masked_fill(hidden, -torch.inf)
+    if call.sinks is not None:
+        column = call.sinks[None, :, None, None].expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, column], -1)
+    p = torch.softmax(scores, -1)[..., :seqlen_k].masked_fill(hidden, 0.0)
     return (p.to(v.dtype) @ values).transpose(1, 2)

@@ -1,7 +1,7 @@
-"""The cases of the attention suite: shapes, masks and inputs chosen to wake known errors.
+"""The cases of the attention suite: shapes, masks, layouts and inputs that wake known errors.
 
-Multiples of 128 leave many known errors asleep; the twelve shapes here, in two types and two kinds
-of input, wake all of those that the design lists. Imports nothing, so that the supervisor can.
+Multiples of 128 leave many known errors asleep; the shapes here, in two types and two kinds of
+input, wake all of those that the design lists. Imports nothing, so that the supervisor can.
 """
 
 from __future__ import annotations
@@ -22,20 +22,48 @@ FEATURES = frozenset(
         "gqa",
         "unaligned-head",  # a head dimension that is no multiple of 8
         "wide-head",  # a head dimension above 128
-        "strided",  # q, k and v are views of one packed tensor
+        "value-head",  # v has another head dimension than q and k
+        "strided",  # q, k and v are views: of one packed tensor, or with the heads outside
+        "expanded",  # k and v are broadcast: a stride of 0
+        "strided-head",  # the last stride is not 1
+        "far",  # offsets beyond 2^31 elements
         "empty-rows",  # queries that see no key
         "one-key",
         "no-keys",  # seqlen_k = 0
+        "varlen",  # sequences of different lengths, packed
+        "empty-sequences",  # some of them without queries or keys
+        "paged",  # keys in pages, found through a block table
+        "page-small",  # pages of fewer than 16 keys
+        "page-16",
+        "page-64",
+        "page-256",
+        "left-padding",  # a cache whose sequences begin behind padding
+        "splits",  # the number of key splits is asked for
+        "sinks",
+        "dropout",
+        "backward",
+        "lse",  # the log-sum-exp is handed out
     }
 )
+
+#: How a batch may lie in memory, and what its values may be like; `inputs` makes them.
+LAYOUTS = ("dense", "varlen", "paged", "left-padded")
+MEMORY = ("plain", "packed", "transposed", "expanded", "last-stride", "far")
+KINDS = ("diffuse", "peaked", "large", "outlier", "shifted", "edge")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of an attention kernel: its shape, mask, type and kind of input.
+    """One call of an attention kernel: its shape, mask, layout, type and kind of input.
 
-    ``kind`` is "diffuse" (normal) or "peaked" (q and k doubled, V coded by position): each misses
-    errors that the other sees. ``window`` counts keys left and right, -1 is without limit.
+    ``window`` counts keys left and right, -1 is without limit. ``lengths`` are the queries and keys
+    of each sequence of a ragged layout; the others are of equal lengths and ``batch`` of them.
+    ``kind`` is
+
+    - diffuse: normal numbers; peaked: q and k doubled, V coded by position;
+    - large: q and k times 6; outlier: a few columns of q and k times 10;
+    - shifted: all logits near -120, so that LSE lies below -88.7, where exp() of float32 ends;
+    - edge: logits near the largest number of fp16.
     """
 
     seqlen_q: int
@@ -48,24 +76,51 @@ class Case:
     softcap: float = 0.0
     alibi: bool = False
     scale: float | None = None
-    packed: bool = False
+    memory: str = "plain"
     dtype: str = "bf16"
     kind: str = "diffuse"
     batch: int = 2
+    head_dim_v: int = 0
+    lengths: tuple[tuple[int, int], ...] = ()
+    layout: str = "dense"
+    page: int = 0
+    splits: int = 0
+    sinks: bool = False
+    dropout: float = 0.0
+    backward: bool = False
+
+    @property
+    def dim_v(self) -> int:
+        """The head dimension of v."""
+        return self.head_dim_v or self.head_dim
+
+    @property
+    def sequences(self) -> tuple[tuple[int, int], ...]:
+        """Queries and keys of each sequence."""
+        return self.lengths or ((self.seqlen_q, self.seqlen_k),) * self.batch
 
     @property
     def id(self) -> str:
         """A readable name, unique in the suite, that says all that the case is."""
         left, right = self.window
+        ragged = "+".join(f"{queries}x{keys}" for queries, keys in self.lengths)
         parts = [
             f"{self.seqlen_q}x{self.seqlen_k}-d{self.head_dim}",
+            f"dv{self.head_dim_v}" if self.head_dim_v else "",
             f"h{self.heads}k{self.heads_k}" if self.heads != self.heads_k else "",
+            f"b{self.batch}" if not self.lengths and self.batch != 2 else "",
+            "" if self.layout == "dense" else f"{self.layout.replace('-', '')}{self.page or ''}",
+            ragged,
             "causal" if self.causal else "",
             f"window{left}.{right}" if self.window != (-1, -1) else "",
             f"softcap{self.softcap:g}" if self.softcap else "",
             "alibi" if self.alibi else "",
+            "sinks" if self.sinks else "",
+            f"dropout{self.dropout:g}" if self.dropout else "",
+            f"splits{self.splits}" if self.splits else "",
             f"scale{self.scale:g}" if self.scale is not None else "",
-            "packed" if self.packed else "",
+            "" if self.memory == "plain" else self.memory.replace("-", ""),
+            "backward" if self.backward else "",
             self.dtype,
             self.kind,
         ]
@@ -74,19 +129,36 @@ class Case:
     @property
     def features(self) -> frozenset[str]:
         """What a candidate must support to be asked this case."""
+        pairs = self.sequences
         asked = {
-            "causal": self.causal and self.seqlen_q == self.seqlen_k,
-            "causal-rectangular": self.causal and self.seqlen_q != self.seqlen_k,
+            "causal": self.causal and any(queries == keys for queries, keys in pairs),
+            "causal-rectangular": self.causal and any(queries != keys for queries, keys in pairs),
             "window": self.window != (-1, -1),
             "softcap": self.softcap > 0,
             "alibi": self.alibi,
             "gqa": self.heads != self.heads_k,
-            "unaligned-head": self.head_dim % 8 != 0,
-            "wide-head": self.head_dim > 128,
-            "strided": self.packed,
-            "empty-rows": self.causal and self.seqlen_q > self.seqlen_k > 0,
-            "one-key": self.seqlen_k == 1,
-            "no-keys": self.seqlen_k == 0,
+            "unaligned-head": self.head_dim % 8 != 0 or self.dim_v % 8 != 0,
+            "wide-head": max(self.head_dim, self.dim_v) > 128,
+            "value-head": self.dim_v != self.head_dim,
+            "strided": self.memory in ("packed", "transposed"),
+            "expanded": self.memory == "expanded",
+            "strided-head": self.memory == "last-stride",
+            "far": self.memory == "far",
+            "empty-rows": self.causal and any(queries > keys > 0 for queries, keys in pairs),
+            "one-key": any(keys == 1 for _, keys in pairs),
+            "no-keys": not self.lengths and self.seqlen_k == 0,
+            "varlen": self.layout == "varlen",
+            "empty-sequences": any(0 in pair for pair in self.lengths),
+            "paged": self.layout == "paged",
+            "page-small": 0 < self.page < 16,
+            "page-16": self.page == 16,
+            "page-64": self.page == 64,
+            "page-256": self.page == 256,
+            "left-padding": self.layout == "left-padded",
+            "splits": self.splits > 0,
+            "sinks": self.sinks,
+            "dropout": self.dropout > 0,
+            "backward": self.backward,
         }
         return frozenset({self.dtype} | {name for name, needed in asked.items() if needed})
 
@@ -94,15 +166,17 @@ class Case:
     def uses(self) -> tuple[str, ...]:
         """The uses that a failure of this case concerns: "serving", "training", "everything".
 
-        A server never asks for queries without keys, for keys of the future, nor for ALiBi.
+        A server never asks for queries without keys, for keys of the future, for ALiBi, dropout or
+        gradients; training never for pages, caches or splits.
         """
         features = self.features
-        if "no-keys" in features:
+        if features & {"no-keys", "strided-head"}:
             return ("everything",)
         ahead = "window" in features and not self.causal and self.window[1] != 0
-        if ahead or features & {"alibi", "empty-rows"}:
-            return ("training", "everything")
-        return ("serving", "training", "everything")
+        serving = not (ahead or features & {"alibi", "empty-rows", "dropout", "backward"})
+        training = not features & {"paged", "left-padding", "splits"}
+        named = (("serving", serving), ("training", training), ("everything", True))
+        return tuple(use for use, concerned in named if concerned)
 
 
 _TWELVE = (
@@ -124,7 +198,7 @@ _EDGES = (
     Case(5, 1, kind="peaked"),
     Case(130, 2, causal=True, kind="peaked", dtype="fp16"),
     Case(77, 77, 256, causal=True, dtype="fp16"),
-    Case(96, 96, causal=True, scale=0.3, packed=True),
+    Case(96, 96, causal=True, scale=0.3, memory="packed"),
     # Last, since it is known to kill its process: no fresh child has to follow.
     Case(128, 0),
 )

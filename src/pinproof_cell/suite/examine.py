@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pinproof_cell.call import Call
 from pinproof_cell.candidates import Candidate
 from pinproof_cell.candidates.distribution import failure
 from pinproof_cell.judge.forward import PASS, Judgement, judge
@@ -47,8 +48,8 @@ def examine(
         reason = f"{candidate.name} does not admit {', '.join(sorted(missing))}"
         return Result(UNSUPPORTED, {}, (reason,), 0.0)
     drawn = inputs.generate(case, seed, device)
-    truth = oracle.attention(drawn.q, drawn.k, drawn.v, **drawn.arguments)
-    baseline = oracle.low_precision(drawn.q, drawn.k, drawn.v, **drawn.arguments)
+    truth = oracle.attention(drawn)
+    baseline = oracle.low_precision(drawn)
 
     def once() -> Judgement:
         try:
@@ -74,13 +75,13 @@ def examine(
     return Result(found.status, found.stats, found.reasons, time.monotonic() - started)
 
 
-def call(candidate: Candidate, drawn: inputs.Inputs) -> tuple[Tensor, Tensor]:
+def call(candidate: Candidate, drawn: Call) -> tuple[Tensor, Tensor]:
     """Call the candidate in memory full of NaN, and wait for it: errors belong to this case."""
     # Rows that a kernel forgets to write look right in fresh memory: hand back poisoned memory.
     poison = torch.full((2, *drawn.q.shape), torch.nan, dtype=drawn.q.dtype, device=drawn.q.device)
     del poison
     with torch.no_grad():
-        answer = candidate.forward(drawn.q, drawn.k, drawn.v, **drawn.arguments)
+        answer = candidate.forward(drawn)
     if drawn.q.is_cuda:
         torch.cuda.synchronize()
     return answer

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pinproof_cell.call import Call
 from pinproof_cell.candidates import Candidate
 
 
@@ -54,16 +55,14 @@ class Guarded:
         """Return why it cannot run here, or None."""
         return self.inner.available()
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
         """Attend, and check the answer."""
-        given = {"q": q, "k": k, "v": v}
-        slopes = arguments.get("alibi_slopes")
-        if slopes is not None:
-            given["alibi_slopes"] = slopes
+        tensors = ("q", "k", "v", "alibi_slopes", "sinks")
+        given = {name: x for name in tensors if (x := getattr(call, name)) is not None}
         before = {name: tensor.clone() for name, tensor in given.items()}
         try:
-            answer = self.inner.forward(q, k, v, **arguments)
-            _check(answer, q, tuple(v.shape[-1:]), given)
+            answer = self.inner.forward(call)
+            _check(answer, call, given)
         finally:
             changed = [name for name, x in given.items() if not torch.equal(x, before[name])]
             for name in changed:
@@ -73,14 +72,16 @@ class Guarded:
         return answer
 
 
-def _check(answer: Any, q: Tensor, head_dim_v: tuple[int, ...], given: dict[str, Tensor]) -> None:
+def _check(answer: Any, call: Call, given: dict[str, Tensor]) -> None:
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
         raise AnswerError(f"type: the call returned {_kind(answer)}, not (out, lse)")
     out, lse = answer
-    batch, seqlen_q, heads, _ = q.shape
+    q = call.q
+    # (batch, nheads, seqlen_q), or (nheads, total_q) of a ragged call.
+    rows = (*q.shape[:-3], q.shape[-2], q.shape[-3])
     wanted = (
-        ("out", out, (batch, seqlen_q, heads, *head_dim_v), q.dtype),
-        ("lse", lse, (batch, heads, seqlen_q), torch.float32),
+        ("out", out, (*q.shape[:-1], call.v.shape[-1]), q.dtype),
+        ("lse", lse, rows, torch.float32),
     )
     for name, tensor, shape, dtype in wanted:
         if not isinstance(tensor, Tensor):

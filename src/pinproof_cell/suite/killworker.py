@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pinproof_cell.call import Call
 from pinproof_cell.candidates.distribution import failure
 from pinproof_cell.candidates.provider import Provider, module
 from pinproof_cell.judge import thresholds
@@ -57,7 +58,7 @@ class Asked:
     """
 
     case: Case
-    drawn: inputs.Inputs
+    drawn: Call
     truth: oracle.Truth
     honest: dict[str, tuple[Tensor, Tensor]]
 
@@ -82,12 +83,12 @@ def gather(extra: Path | None) -> tuple[Mutant, ...]:
 def prepare(case: Case) -> Asked:
     """Draw a case's inputs and compute its truth."""
     drawn = inputs.generate(case, 0, "cpu")
-    truth = oracle.attention(drawn.q, drawn.k, drawn.v, **drawn.arguments)
+    truth = oracle.attention(drawn)
     kernels: dict[str, Attention] = {HONEST: emulation.HONEST, SPLITS: splits.SPLIT}
     if case.id in source.CASES:
         kernels[SOURCE] = source.unchanged()
     honest = {
-        name: kernel(drawn.q, drawn.k, drawn.v, **drawn.arguments)
+        name: kernel(drawn.q, drawn.k, drawn.v, **drawn.keywords())
         for name, kernel in kernels.items()
     }
     return Asked(case, drawn, truth, honest)

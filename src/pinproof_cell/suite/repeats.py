@@ -44,7 +44,7 @@ def repeat(
         done += 1
         if torch.equal(_bits(out), _bits(first)) and torch.equal(_bits(lse), _bits(first_lse)):
             continue
-        truth = oracle.attention(drawn.q, drawn.k, drawn.v, **drawn.arguments)
+        truth = oracle.attention(drawn)
         verdicts = [
             judge(*answer, truth, thresholds=thresholds, dtype=drawn.q.dtype)
             for answer in ((first, first_lse), (out, lse))

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pinproof_cell import candidates
+from pinproof_cell.call import Call
 from pinproof_cell.candidates.distribution import failure
 from pinproof_cell.kernels import reference
 from pinproof_cell.throughput import arms, journal, pairs, workload
@@ -86,9 +87,9 @@ class Process:
             return {"status": "UNSUPPORTED", "reason": reason}
         if time.monotonic() > self.task.deadline:
             return {"status": "SKIPPED", "reason": "no time was left in the budget"}
-        tensors = self.bench.inputs(point)
-        forward = partial(candidates.get(name).forward, *tensors, **point.keywords)
-        baseline = partial(reference.attention, *tensors, mode="fast", **point.keywords)
+        q, k, v = self.bench.inputs(point)
+        forward = partial(candidates.get(name).forward, Call(q=q, k=k, v=v, **point.keywords))
+        baseline = partial(reference.attention, q, k, v, mode="fast", **point.keywords)
         capture = name not in self.task.eager
         rounds = Rounds(
             candidate=self.bench.arm(partial(_output, forward), capture=capture),

@@ -34,13 +34,13 @@ def gradients(case: Case, defect: str = "", seed: int = 0) -> tuple[Tensor, Tens
         flat = torch.as_strided(dout, (dout.numel(),), (1,))
         g = flat.reshape(dout.shape).double().transpose(1, 2)
     scale = case.head_dim**-0.5 if case.scale is None else case.scale
-    p, _ = probabilities(case, q, k, scale, drawn.arguments["alibi_slopes"])
+    p, _ = probabilities(case, q, k, scale, drawn.alibi_slopes)
     delta = ((p @ v).to(dtype).double() * g).sum(-1, keepdim=True)
     bad, bend = p, torch.ones_like(p)
     if defect in ("window ignored", "causal top-left", "alibi ignored"):
         # The log-sum-exp is still that of the forward: P no longer sums to one.
-        scores, seen = logits(case, q, k, scale, drawn.arguments["alibi_slopes"], defect)
-        lse = torch.logsumexp(hide(*logits(case, q, k, scale, drawn.arguments["alibi_slopes"])), -1)
+        scores, seen = logits(case, q, k, scale, drawn.alibi_slopes, defect)
+        lse = torch.logsumexp(hide(*logits(case, q, k, scale, drawn.alibi_slopes)), -1)
         bad = torch.exp(hide(scores, seen) - lse[..., None]).masked_fill(lse.isinf()[..., None], 0)
     if case.softcap and defect != "softcap derivative missing":
         bend = 1 - torch.tanh(q @ k.transpose(2, 3) * scale / case.softcap).square()

@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
+from pinproof_cell.call import Call
 from pinproof_cell.oracle import forward as oracle
 
 _calls = itertools.count()
 
 
 def moody(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
-    truth = oracle.attention(q, k, v, **arguments)
+    truth = oracle.attention(Call(q=q, k=k, v=v, **arguments))
     out, lse = truth.out.to(q.dtype), truth.lse.float()
     match q.shape[1]:
         case 1:

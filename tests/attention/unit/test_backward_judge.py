@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from emulated_backward import SOME, gradients
 
+from pinproof_cell.call import Call
 from pinproof_cell.judge import thresholds
 from pinproof_cell.judge.backward import judge
 from pinproof_cell.judge.forward import FAIL, PASS, Judgement
@@ -28,14 +30,14 @@ DEFECTS: dict[str, Callable[[Case], bool]] = {
     "scale twice": lambda case: case.seqlen_k > 1,
     "scale missing": lambda case: case.seqlen_k > 1,
     "causal top-left": lambda case: case.causal and case.seqlen_q != case.seqlen_k,
-    "strides of dO ignored": lambda case: case.packed,
+    "strides of dO ignored": lambda case: case.memory == "packed",
 }
 
 
 @functools.cache
 def truth_of(case: Case) -> oracle_backward.Truth:
     drawn, dout = inputs.generate(case, 0, "cpu"), inputs.output_gradient(case, 0, "cpu")
-    return oracle_backward.backward(dout, drawn.q, drawn.k, drawn.v, **drawn.arguments)
+    return oracle_backward.backward(dout, drawn)
 
 
 def verdict(case: Case, dq: torch.Tensor, dk: torch.Tensor, dv: torch.Tensor) -> Judgement:
@@ -104,7 +106,8 @@ def test_heads_of_a_group_may_be_rounded_each() -> None:
     case = Case(200, 200, heads=8, heads_k=1, causal=True)
     drawn, dout = inputs.generate(case, 0, "cpu"), inputs.output_gradient(case, 0, "cpu")
     whole = oracle_backward.backward(
-        dout, drawn.q, drawn.k.expand(-1, -1, 8, -1), drawn.v.expand(-1, -1, 8, -1), causal=True
+        dout,
+        replace(drawn, k=drawn.k.expand(-1, -1, 8, -1), v=drawn.v.expand(-1, -1, 8, -1)),
     )
     dq = whole.dq.value.bfloat16()
     dk, dv = (
@@ -119,7 +122,7 @@ def test_heads_of_a_group_that_agree_pass() -> None:
     """With equal heads in a group of 64 the last rounding is all, and it is allowed for."""
     q, dout = (torch.randn(1, 40, 1, 32).bfloat16().expand(-1, -1, 64, -1) for _ in range(2))
     k, v = (torch.randn(1, 40, 1, 32).bfloat16() for _ in range(2))
-    truth = oracle_backward.backward(dout, q, k, v)
+    truth = oracle_backward.backward(dout, Call(q=q, k=k, v=v))
     rounded = [x.value.bfloat16() for x in (truth.dq, truth.dk, truth.dv)]
     found = judge(*rounded, truth, thresholds=LIMITS, dtype=torch.bfloat16)
     assert found.status == PASS

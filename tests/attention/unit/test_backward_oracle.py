@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from pinproof_cell.call import Call
 from pinproof_cell.oracle import backward as oracle_backward
 from pinproof_cell.oracle import forward as oracle
 
@@ -33,10 +34,10 @@ def test_gradients_are_those_of_autograd(
 ) -> None:
     """dQ, dK and dV are what autograd finds through the forward oracle."""
     dout, q, k, v = draw(*sizes)
-    truth = oracle_backward.backward(dout, q, k, v, **arguments)
+    truth = oracle_backward.backward(dout, Call(q=q, k=k, v=v, **arguments))
     for x in (q, k, v):
         x.requires_grad_()
-    oracle.attention(q, k, v, **arguments).out.backward(dout)
+    oracle.attention(Call(q=q, k=k, v=v, **arguments)).out.backward(dout)
     for found, leaf in ((truth.dq, q), (truth.dk, k), (truth.dv, v)):
         torch.testing.assert_close(found.value, leaf.grad, rtol=1e-9, atol=1e-12)
 
@@ -44,9 +45,9 @@ def test_gradients_are_those_of_autograd(
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows in chunks of one give what all rows at once give, in every term."""
     dout, q, k, v = draw(9, 17, 2)
-    whole = oracle_backward.backward(dout, q, k, v, causal=True, softcap=2.0)
+    whole = oracle_backward.backward(dout, Call(q=q, k=k, v=v, causal=True, softcap=2.0))
     monkeypatch.setattr(oracle_backward, "CHUNK", 1)
-    parts = oracle_backward.backward(dout, q, k, v, causal=True, softcap=2.0)
+    parts = oracle_backward.backward(dout, Call(q=q, k=k, v=v, causal=True, softcap=2.0))
     for name in ("dq", "dk", "dv"):
         for term in fields(oracle_backward.Gradient):
             torch.testing.assert_close(
@@ -74,7 +75,8 @@ def test_the_spread_is_the_variance_of_rounded_kernels() -> None:
         "dk": ds.transpose(-1, -2) @ q * 8**-0.5,
         "dv": shaken(p).transpose(-1, -2) @ dout,
     }
-    truth = oracle_backward.backward(*(x.transpose(1, 2) for x in (dout, q, k, v)))
+    dout, q, k, v = (x.transpose(1, 2) for x in (dout, q, k, v))
+    truth = oracle_backward.backward(dout, Call(q=q, k=k, v=v))
     for name, samples in seen.items():
         found = samples.var(0).transpose(1, 2) / (u * u / 3)
         torch.testing.assert_close(found, getattr(truth, name).spread, rtol=0.12, atol=0)
@@ -83,13 +85,18 @@ def test_the_spread_is_the_variance_of_rounded_kernels() -> None:
 def test_nothing_to_see_is_exactly_zero() -> None:
     """Queries without keys, keys without queries and lengths of 0 have gradient and squares 0."""
     dout, q, k, v = draw(9, 4, 2)
-    truth = oracle_backward.backward(dout, q, k, v, causal=True)
+    truth = oracle_backward.backward(dout, Call(q=q, k=k, v=v, causal=True))
     assert not truth.dq.value[:, :5].any()
     assert not truth.dq.squares[:, :5].any()
-    far = oracle_backward.backward(dout[:, :2], q[:, :2], k, v, window_size=(1, 0))
+    far = oracle_backward.backward(dout[:, :2], Call(q=q[:, :2], k=k, v=v, window_size=(1, 0)))
     assert not far.dk.value[:, 0].any()
     assert not far.dv.squares[:, 0].any()
-    none = oracle_backward.backward(dout, q, k[:, :0], v[:, :0])
+    none = oracle_backward.backward(dout, Call(q=q, k=k[:, :0], v=v[:, :0]))
     assert not none.dq.value.any()
     assert none.dk.value.shape == (2, 0, 2, 8)
-    assert oracle_backward.backward(dout[:, :0], q[:, :0], k, v).dq.value.shape == (2, 0, 4, 8)
+    assert oracle_backward.backward(dout[:, :0], Call(q=q[:, :0], k=k, v=v)).dq.value.shape == (
+        2,
+        0,
+        4,
+        8,
+    )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from emulated_backward import SOME
 
+from pinproof_cell.call import Call
 from pinproof_cell.judge import thresholds
 from pinproof_cell.judge.backward import judge
 from pinproof_cell.judge.forward import PASS
@@ -23,9 +24,9 @@ DEVICE = "cuda" if not reference.INTERPRETED else "cpu"
 def test_gradients_are_judged_pass(case: Case) -> None:
     """REF is PASS, with less than half of what a kernel may be off by."""
     drawn, dout = inputs.generate(case, 0, DEVICE), inputs.output_gradient(case, 0, DEVICE)
-    out, lse = reference.attention(drawn.q, drawn.k, drawn.v, **drawn.arguments)
-    found = reference.backward(dout, drawn.q, drawn.k, drawn.v, out, lse, **drawn.arguments)
-    truth = oracle_backward.backward(dout, drawn.q, drawn.k, drawn.v, **drawn.arguments)
+    out, lse = reference.attention(drawn.q, drawn.k, drawn.v, **drawn.keywords())
+    found = reference.backward(dout, drawn.q, drawn.k, drawn.v, out, lse, **drawn.keywords())
+    truth = oracle_backward.backward(dout, drawn)
     said = judge(*found, truth, thresholds=thresholds.load("cpu"), dtype=drawn.q.dtype)
     assert said.status == PASS, said.reasons
     assert max(value for name, value in said.stats.items() if name.endswith("max_z")) < 4
@@ -40,7 +41,7 @@ def draw(q: tuple[int, ...], k: tuple[int, ...], dv: int | None = None) -> list[
 def assert_agrees(dout: torch.Tensor, *qkv: torch.Tensor, **arguments: Any) -> None:
     out, lse = reference.attention(*qkv, **arguments)
     found = reference.backward(dout, *qkv, out, lse, **arguments)
-    truth = oracle_backward.backward(dout, *qkv, **arguments)
+    truth = oracle_backward.backward(dout, Call(q=qkv[0], k=qkv[1], v=qkv[2], **arguments))
     for gradient, wanted, given in zip(found, (truth.dq, truth.dk, truth.dv), qkv, strict=True):
         assert gradient.shape == given.shape
         torch.testing.assert_close(gradient.double(), wanted.value, rtol=2e-4, atol=2e-5)
@@ -108,7 +109,7 @@ def test_rows_without_keys_give_zero_whatever_their_log_sum_exp(convention: floa
     """-inf, +inf and 0 as the log-sum-exp of a row without keys all lead to gradient 0."""
     dout, q, k, v = draw((1, 20, 2, 16), (1, 5, 2, 16))
     out, lse = reference.attention(q, k, v, causal=True)
-    truth = oracle_backward.backward(dout, q, k, v, causal=True)
+    truth = oracle_backward.backward(dout, Call(q=q, k=k, v=v, causal=True))
     lse = lse.masked_fill(lse.isinf(), convention)
     dq, dk, dv = reference.backward(dout, q, k, v, out, lse, causal=True)
     assert not dq[:, :15].any()

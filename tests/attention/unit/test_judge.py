@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from pinproof_cell.call import Call
 from pinproof_cell.judge import thresholds
 from pinproof_cell.judge.forward import FAIL, PASS, Judgement, judge
 from pinproof_cell.oracle import forward as oracle
@@ -18,14 +20,14 @@ LIMITS = thresholds.load("cpu")
 CASES = [case for case in suite() if case.seqlen_k]
 
 
-def honest(drawn: inputs.Inputs, **changed: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def honest(drawn: Call, **changed: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Attend with P rounded to the input type, as a correct kernel does."""
-    arguments = {**drawn.arguments, **changed}
-    truth = oracle.attention(drawn.q, drawn.k, drawn.v, **arguments)
+    drawn = replace(drawn, **changed)
+    truth = oracle.attention(drawn)
     # One-hot values read P itself out of the oracle.
     keys = drawn.k.shape[1]
     eye = torch.eye(keys).expand(drawn.k.shape[0], drawn.k.shape[2], keys, keys).transpose(1, 2)
-    p = oracle.attention(drawn.q, drawn.k, eye, **arguments).out
+    p = oracle.attention(replace(drawn, v=eye)).out
     scaled = p * torch.exp(truth.lse - truth.row_maximum).nan_to_num(0.0).transpose(1, 2)[..., None]
     total = scaled.sum(-1, keepdim=True).clamp_min(1e-300)
     group = drawn.q.shape[2] // drawn.k.shape[2]
@@ -37,8 +39,8 @@ def honest(drawn: inputs.Inputs, **changed: Any) -> tuple[torch.Tensor, torch.Te
 
 def verdict(case: Case, out: torch.Tensor, lse: torch.Tensor | None) -> Judgement:
     drawn = inputs.generate(case, 0, "cpu")
-    truth = oracle.attention(drawn.q, drawn.k, drawn.v, **drawn.arguments)
-    plain = oracle.low_precision(drawn.q, drawn.k, drawn.v, **drawn.arguments)
+    truth = oracle.attention(drawn)
+    plain = oracle.low_precision(drawn)
     return judge(out, lse, truth, thresholds=LIMITS, dtype=drawn.q.dtype, baseline=plain)
 
 
@@ -74,7 +76,7 @@ def test_top_left_causal_fails(case: Case) -> None:
     """A causal mask aligned to the wrong corner fails wherever the two differ."""
     drawn = inputs.generate(case, 0, "cpu")
     square = slice(0, case.seqlen_q)
-    cut = inputs.Inputs(drawn.q, drawn.k[:, square], drawn.v[:, square], drawn.arguments)
+    cut = replace(drawn, k=drawn.k[:, square], v=drawn.v[:, square])
     assert verdict(case, *honest(cut)).status == FAIL
 
 
@@ -86,7 +88,7 @@ def test_wrong_key_head_fails(case: Case) -> None:
     drawn = inputs.generate(case, 0, "cpu")
     group = case.heads // case.heads_k
     order = torch.arange(case.heads) % case.heads_k
-    wrong = inputs.Inputs(drawn.q, drawn.k[:, :, order], drawn.v[:, :, order], drawn.arguments)
+    wrong = replace(drawn, k=drawn.k[:, :, order], v=drawn.v[:, :, order])
     assert group > 1
     assert verdict(case, *honest(wrong)).status == FAIL
 

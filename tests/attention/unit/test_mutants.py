@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from pinproof_cell.call import Call
 from pinproof_cell.mutants import emulation, everything, source
 from pinproof_cell.request import BadRequestError
 from pinproof_cell.suite import inputs, killmatrix, killworker
@@ -123,8 +124,8 @@ def test_the_emulation_is_the_oracle_but_for_rounding() -> None:
     for case in suite()[3::8]:
         drawn = inputs.generate(case, 0, "cpu")
         q, k, v = (x.float() for x in (drawn.q, drawn.k, drawn.v))
-        out, lse = emulation.HONEST(q, k, v, **drawn.arguments)
-        truth = oracle.attention(q, k, v, **drawn.arguments)
+        out, lse = emulation.HONEST(q, k, v, **drawn.keywords())
+        truth = oracle.attention(Call(q=q, k=k, v=v, **drawn.keywords()))
         torch.testing.assert_close(out.double(), truth.out, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(lse.double(), truth.lse, rtol=1e-5, atol=1e-4)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pinproof_cell.call import Call
 from pinproof_cell.oracle import forward as oracle
 
 
@@ -12,7 +13,7 @@ def test_zero_logits_count_the_visible_keys() -> None:
     """With q = 0 the LSE is the log of the number of keys seen and O the mean of their V."""
     q, k = torch.zeros(1, 5, 1, 8), torch.zeros(1, 7, 1, 8)
     v = torch.arange(7.0).reshape(1, 7, 1, 1)
-    truth = oracle.attention(q, k, v, causal=True, window_size=(2, 0))
+    truth = oracle.attention(Call(q=q, k=k, v=v, causal=True, window_size=(2, 0)))
     # Query i stands at key i + 2 and sees the three keys up to it.
     assert torch.allclose(truth.lse, torch.full((1, 1, 5), 3.0).double().log())
     assert torch.allclose(truth.out.flatten(), torch.arange(1.0, 6.0).double())
@@ -21,7 +22,7 @@ def test_zero_logits_count_the_visible_keys() -> None:
 def test_rows_without_keys() -> None:
     """A row that sees nothing has output 0, LSE -inf and no variance."""
     q, k = torch.randn(1, 4, 1, 8), torch.randn(1, 2, 1, 8)
-    truth = oracle.attention(q, k, k, causal=True)
+    truth = oracle.attention(Call(q=q, k=k, v=k, causal=True))
     assert truth.empty.flatten().tolist() == [True, True, False, False]
     assert not truth.out[:, :2].any()
     assert not truth.pv2[:, :2].any()
@@ -31,10 +32,10 @@ def test_rows_without_keys() -> None:
 def test_chunks_change_nothing() -> None:
     """Rows in chunks of one give what all rows at once give."""
     q, k, v = (torch.randn(2, n, 2, 8) for n in (9, 11, 11))
-    whole = oracle.attention(q, k, v, causal=True)
+    whole = oracle.attention(Call(q=q, k=k, v=v, causal=True))
     saved, oracle.CHUNK = oracle.CHUNK, 1
     try:
-        parts = oracle.attention(q, k, v, causal=True)
+        parts = oracle.attention(Call(q=q, k=k, v=v, causal=True))
     finally:
         oracle.CHUNK = saved
     torch.testing.assert_close(whole.out, parts.out)
@@ -47,5 +48,8 @@ def test_low_precision_is_close_to_the_oracle() -> None:
     q, k, v = (torch.randn(2, 20, 2, 16).bfloat16() for _ in range(3))
     slopes = torch.tensor([0.5, 0.25])
     arguments = {"causal": True, "window_size": (9, -1), "softcap": 3.0, "alibi_slopes": slopes}
-    error = oracle.low_precision(q, k, v, **arguments) - oracle.attention(q, k, v, **arguments).out
+    error = (
+        oracle.low_precision(Call(q=q, k=k, v=v, **arguments))
+        - oracle.attention(Call(q=q, k=k, v=v, **arguments)).out
+    )
     assert 0 < float(error.abs().max()) < 0.05

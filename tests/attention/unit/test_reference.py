@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from pinproof_cell.call import Call
 from pinproof_cell.kernels import forward as kernel
 from pinproof_cell.kernels import reference
 from pinproof_cell.oracle import forward as oracle
@@ -23,7 +24,7 @@ def draw(q: tuple[int, ...], k: tuple[int, ...], dv: int | None = None) -> list[
 
 def assert_agrees(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **arguments: Any) -> None:
     out, lse = reference.attention(q, k, v, **arguments)
-    truth = oracle.attention(q, k, v, **arguments)
+    truth = oracle.attention(Call(q=q, k=k, v=v, **arguments))
     torch.testing.assert_close(out.double(), truth.out, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(lse.double(), truth.lse, rtol=1e-5, atol=1e-5)
 

@@ -26,26 +26,26 @@ ROGUES = """
 import functools, os, signal, time
 import torch
 
-def right(q, k, v, causal=False):
+def right(q, k, v, causal=False, **rest):
     out = torch.nn.functional.scaled_dot_product_attention(
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=causal
     )
     return out.transpose(1, 2), None
 
-def crashing(q, k, v, causal=False):
+def crashing(q, k, v, causal=False, **rest):
     os.kill(os.getpid(), signal.SIGFPE)
 
-def raising(q, k, v, causal=False):
+def raising(q, k, v, causal=False, **rest):
     raise RuntimeError("no kernel image is available\\nfor execution on the device")
 
-def hanging(q, k, v, causal=False):
+def hanging(q, k, v, causal=False, **rest):
     time.sleep(600)
 
-def zero(q, k, v, causal=False):
+def zero(q, k, v, causal=False, **rest):
     return torch.zeros_like(q), None
 
 @functools.cache
-def remembering(q, k, v, causal=False):
+def remembering(q, k, v, causal=False, **rest):
     return right(q, k, v, causal)
 """
 NAMES = ("crashing", "right", "raising", "zero", "remembering", "hanging", "triton-fast")
