@@ -24,6 +24,7 @@ import typer
 from pinproof import cli
 from pinproof.matrix import axis, facts, matrixfile, rules
 from pinproof.plan.stage import TIMEOUTS
+from pinproof.report import defects as known
 from pinproof.report import report, results
 
 ROOT = Path(__file__).parent.parent
@@ -220,6 +221,15 @@ def _rule(rule: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"Source: {rule['source']}.", ""])
 
 
+def defects() -> str:
+    """Return a section for each known defect of the kernels under test."""
+    sections = []
+    for entry in known.document()["defects"]:
+        sections += [f"### {entry['id']}", "", f"{entry['title']}.", ""]
+        sections += [_table(("what", ""), list(known.facts(entry).items())), ""]
+    return "\n".join(sections)
+
+
 def _table(head: tuple[str, ...], rows: Sequence[Sequence[str]]) -> str:
     escaped = [[text.replace("|", "&#124;") for text in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ("---",) * len(head), *escaped])
@@ -233,6 +243,7 @@ _BLOCKS: dict[str, Callable[[], str]] = {
     "facts": words,
     "rules": exclusions,
     "requires": requirements,
+    "defects": defects,
 }
 
 

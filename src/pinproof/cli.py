@@ -20,6 +20,7 @@ from pinproof.matrix import cell as cells
 from pinproof.matrix import matrixfile, selection
 from pinproof.options import Options
 from pinproof.plan.stage import Stage
+from pinproof.report import defects as known
 from pinproof.report import explain as explanation
 from pinproof.report import report, results
 from pinproof.run.machine import this_machine
@@ -275,6 +276,20 @@ def pins(
         _print_json({"schema": 1, "files": [str(path) for path in written]})
     else:
         print(*written, sep="\n")
+    return ExitCode.OK
+
+
+@app.command()
+def defects(as_json: AsJson = False) -> ExitCode:
+    """List the known defects of the kernels under test, and what not to call for each.
+
+    Example: pinproof defects --json
+    """
+    document = known.document()
+    if as_json:
+        _print_json(document)
+    else:
+        print(known.text(document))
     return ExitCode.OK
 
 

@@ -116,3 +116,13 @@ def test_a_reader_that_went_away_gets_no_traceback_and_no_run_is_called_safe(
     )
     assert done.stderr == ""
     assert done.returncode in ((1, 3) if "run" in words else (0, 1))
+
+
+def test_defects_lists_what_is_known_and_what_not_to_call(call: Any) -> None:
+    code, out, _ = call("defects")
+    assert code == 0
+    assert "torch-cpu-no-keys" in out
+    assert "do not call  with Sk = 0" in out
+    _, text, _ = call("defects", "--json")
+    found = json.loads(text, parse_constant=pytest.fail)
+    assert {entry["upstream"] for entry in found["defects"]} >= {"pytorch#187506"}

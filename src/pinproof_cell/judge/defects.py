@@ -1,0 +1,268 @@
+"""Known defects of the kernels under test: a data file, and what a finished check says of them.
+
+A defect has a condition over the case (what to call to meet it) and a symptom (what is then seen).
+It is expected strictly: a check that meets the condition and passes says that it is gone.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pinproof_cell.judge.ranges import Range, version
+from pinproof_cell.suite.cases import FEATURES, Case
+
+DATA = Path(__file__).with_name("defects.toml")
+
+#: What a symptom can be; UNSUPPORTED says nothing of a defect.
+STATUSES = frozenset({"PASS", "DEGRADED", "FAIL", "FLAKY", "CRASH", "HANG", "ERROR"})
+
+#: What a condition can ask of a case beside its features: its fields, and what follows from them.
+_DERIVED: dict[str, Callable[[Case], Any]] = {
+    **{field.name: operator.attrgetter(field.name) for field in fields(Case)},
+    "dim_v": operator.attrgetter("dim_v"),
+    "group": lambda case: case.heads // case.heads_k,
+}
+_WORDS = ("id", "title", "upstream", "since", "sees", "avoid")
+#: The other keys of an entry with the kind of each; the last two may be left out.
+_KINDS: dict[str, type] = {
+    "candidates": dict,
+    "case": dict,
+    "smallest": dict,
+    "shows": list,
+    "targets": list,
+    "surely": dict,
+}
+_NEEDED = (*_WORDS, "candidates", "case", "smallest", "shows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What was asked: a candidate, its version, the target that it ran on.
+
+    ``lse_on_empty_rows`` is what it says that it writes for a query without keys.
+    """
+
+    candidate: str
+    version: str | None
+    target: str
+    lse_on_empty_rows: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symptom:
+    """What is seen of a defect: one of ``status``, and of the rest whatever is named.
+
+    ``check`` and ``statistic`` are those of one reason. ``lse_on_empty_rows`` is a defect that the
+    candidate declares: every check that it passes by that convention shows it.
+    """
+
+    status: tuple[str, ...]
+    signal: str | None = None
+    check: str | None = None
+    statistic: str | None = None
+    lse_on_empty_rows: float | None = None
+
+    def seen(self, subject: Subject, check: Mapping[str, Any]) -> bool:
+        """Say if the finished `check` shows it."""
+        if check["status"] not in self.status:
+            return False
+        if self.lse_on_empty_rows not in (None, subject.lse_on_empty_rows):
+            return False
+        if self.signal not in (None, check.get("signal")):
+            return False
+        named = {"check": self.check, "statistic": self.statistic}
+        wanted = {key: value for key, value in named.items() if value is not None}
+        return not wanted or any(
+            all(reason.get(key) == value for key, value in wanted.items())
+            for reason in check.get("reasons", ())
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What a call must be: ``features`` it has, ``without`` those, ``where`` its fields lie."""
+
+    features: frozenset[str]
+    without: frozenset[str]
+    where: Mapping[str, Range | tuple[Any, ...]]
+
+    @classmethod
+    def parse(cls, table: Mapping[str, Any]) -> Condition:
+        """Read a table of the file. Raises ValueError for a feature or field that is none."""
+        rest = dict(table)
+        features, without = (frozenset(rest.pop(key, ())) for key in ("features", "without"))
+        if strange := sorted((features | without) - FEATURES):
+            raise ValueError(f"no features {strange}")
+        return cls(features=features, without=without, where=dict(_where(rest)))
+
+    def holds(self, case: Case, features: frozenset[str] = frozenset()) -> bool:
+        """Say if a call of `case` is so; `features` are more than the case's own."""
+        found = case.features | features
+        if not self.features <= found or self.without & found:
+            return False
+        values = {name: _DERIVED[name](case) for name in self.where}
+        return all(
+            known.holds(values[name]) if isinstance(known, Range) else values[name] in known
+            for name, known in self.where.items()
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defect:
+    """One known defect.
+
+    ``upstream`` is where it is followed, as bare text; ``since`` when it came; ``sees`` what a user
+    sees; ``avoid`` completes "do not call with". ``candidates`` are those that have it, each with
+    the versions of the package that brings it; ``targets`` where it shows, none for everywhere.
+    ``condition`` is where it may show and ``surely`` where, within that, it must. ``smallest`` is
+    the smallest case that shows it.
+    """
+
+    id: str
+    title: str
+    upstream: str
+    since: str
+    sees: str
+    avoid: str
+    candidates: Mapping[str, Range]
+    targets: tuple[str, ...]
+    condition: Condition
+    surely: Condition
+    symptoms: tuple[Symptom, ...]
+    smallest: Case
+
+    def concerns(self, subject: Subject) -> bool:
+        """Say if that candidate, in that version, on that target, is said to have it."""
+        versions = self.candidates.get(subject.candidate)
+        if versions is None or (self.targets and subject.target not in self.targets):
+            return False
+        if not versions.clauses:
+            return True
+        return subject.version is not None and versions.holds(subject.version)
+
+    def shown(self, subject: Subject, check: Mapping[str, Any]) -> bool:
+        """Say if the finished `check` of that candidate shows it."""
+        return (
+            self.concerns(subject)
+            and self.condition.holds(case_of(check), frozenset(check.get("features", ())))
+            and any(symptom.seen(subject, check) for symptom in self.symptoms)
+        )
+
+    def missed(self, subject: Subject, check: Mapping[str, Any]) -> bool:
+        """Say if the `check` of a case met the condition and passed: the defect is gone."""
+        return (
+            check.get("kind", "case") == "case"
+            and check["status"] == "PASS"
+            and self.concerns(subject)
+            and self.condition.holds(case := case_of(check))
+            and self.surely.holds(case)
+            and not any(symptom.seen(subject, check) for symptom in self.symptoms)
+        )
+
+
+def case_of(check: Mapping[str, Any]) -> Case:
+    """Return the case of a check, which holds the fields that are not the default ones."""
+    return Case(**{name: _frozen(value) for name, value in check["case"].items()})
+
+
+def name_of(subject: Subject, check: Mapping[str, Any]) -> Defect | None:
+    """Return the known defect that the finished `check` shows, or None.
+
+    `check` holds ``status``, ``case`` and, as far as there are any, ``kind``, ``features``,
+    ``signal``, and ``reasons``, each with its ``check`` and ``statistic``.
+    """
+    return next((known for known in load() if known.shown(subject, check)), None)
+
+
+def account(subject: Subject, checks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what `checks` say of the defects that the candidate is said to have, as JSON values.
+
+    ``cases`` are the ids of those that show it; where there are none, the ``passed`` that met its
+    condition say that this version no longer has it. What no check says anything of is left out.
+    """
+    found = []
+    for known in load():
+        cases = [check["id"] for check in checks if known.shown(subject, check)]
+        passed = [check["id"] for check in checks if known.missed(subject, check)]
+        if cases or passed:
+            words = {word: getattr(known, word) for word in _WORDS}
+            found.append({**words, "cases": cases, "passed": passed})
+    return found
+
+
+@functools.cache
+def load(path: Path = DATA) -> tuple[Defect, ...]:
+    """Return the known defects in `path`. Raises ValueError that names the entry at fault."""
+    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    entries = document.get("defect", [])
+    found = tuple(parse(entry) for entry in entries)
+    names = [known.id for known in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name}: there are two defects of that id")
+    return found
+
+
+def parse(entry: Mapping[str, Any]) -> Defect:
+    """Return one entry of the file. Raises ValueError that names the entry and the key."""
+    name = entry.get("id", "an entry without id")
+    try:
+        return _parsed(entry)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _parsed(entry: Mapping[str, Any]) -> Defect:
+    kinds = {**dict.fromkeys(_WORDS, str), **_KINDS}
+    unknown = sorted(entry.keys() - kinds.keys())
+    missing = [key for key in _NEEDED if not entry.get(key)]
+    if unknown or missing:
+        raise ValueError(f"unknown keys {unknown}, missing keys {missing}")
+    for key, value in entry.items():
+        if not isinstance(value, kinds[key]):
+            raise ValueError(f"{key} is {value!r}, not a {kinds[key].__name__}")
+    defect = Defect(
+        **{word: entry[word] for word in _WORDS},
+        candidates={key: _versions(text) for key, text in entry["candidates"].items()},
+        targets=tuple(entry.get("targets", ())),
+        condition=Condition.parse(entry["case"]),
+        surely=Condition.parse(entry.get("surely", {})),
+        symptoms=tuple(_symptom(table) for table in entry["shows"]),
+        smallest=Case(**{key: _frozen(value) for key, value in entry["smallest"].items()}),
+    )
+    if not defect.condition.holds(defect.smallest):
+        raise ValueError("its smallest case does not meet its condition")
+    return defect
+
+
+def _where(fields: Mapping[str, Any]) -> Iterator[tuple[str, Range | tuple[Any, ...]]]:
+    for name, value in fields.items():
+        if name not in _DERIVED:
+            raise ValueError(f"a case has no field {name!r}")
+        if isinstance(value, str):
+            yield name, Range.parse(value)
+        else:
+            yield name, tuple(map(_frozen, value if isinstance(value, list) else [value]))
+
+
+def _versions(text: Any) -> Range:
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is not a range of versions")
+    return Range.parse(text, version)
+
+
+def _symptom(table: Any) -> Symptom:
+    status = tuple(table.get("status", ())) if isinstance(table, dict) else ()
+    if not status or not STATUSES.issuperset(status):
+        raise ValueError(f"status {list(status)} is not of {sorted(STATUSES)}")
+    return Symptom(**{**table, "status": status})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -1,0 +1,240 @@
+"""Known defects: the file, its loader, and what finished checks say of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pinproof_cell.judge import defects
+from pinproof_cell.judge.defects import Defect, Subject
+from pinproof_cell.suite.cases import FEATURES, Case
+
+CPU = Subject(candidate="torch-cpu-flash", version="2.13.0", target="cpu", lse_on_empty_rows=0.0)
+ENTRY = {
+    "id": "a-defect",
+    "title": "it is wrong",
+    "upstream": "somewhere#1",
+    "since": "1.0",
+    "sees": "wrong numbers",
+    "avoid": "wide heads",
+    "candidates": {"kernel": ">= 1.0, < 2"},
+    "targets": ["sm_120"],
+    "case": {"features": ["causal"], "head_dim": "> 128", "dtype": ["bf16"]},
+    "shows": [{"status": ["FAIL"], "check": "output", "statistic": "max_z"}],
+    "smallest": {"seqlen_q": 2, "seqlen_k": 2, "head_dim": 256, "causal": True},
+}
+KERNEL = Subject(candidate="kernel", version="1.5", target="sm_120", lse_on_empty_rows=-math.inf)
+
+
+def check(status: str = "FAIL", **more: Any) -> dict[str, Any]:
+    """Return a finished check of the entry's smallest case."""
+    reasons = [{"check": "output", "statistic": "max_z"}] if status == "FAIL" else []
+    return {"id": "x", "status": status, "case": ENTRY["smallest"], "reasons": reasons, **more}
+
+
+@pytest.mark.parametrize("known", defects.load(), ids=lambda known: known.id)
+def test_every_shipped_defect_can_be_found_by_its_candidate_condition_and_symptom(
+    known: Defect,
+) -> None:
+    name, versions = next(iter(known.candidates.items()))
+    bound = versions.clauses[0][2] if versions.clauses else None
+    newest = "99" if bound is not None else None
+    symptom = known.symptoms[0]
+    lse = -math.inf if symptom.lse_on_empty_rows is None else symptom.lse_on_empty_rows
+    target = known.targets[0] if known.targets else "cpu"
+    of = Subject(candidate=name, version=newest, target=target, lse_on_empty_rows=lse)
+    shown = {
+        "id": "x",
+        "case": non_default(known.smallest),
+        "status": symptom.status[0],
+        "signal": symptom.signal,
+        "reasons": [{"check": symptom.check, "statistic": symptom.statistic}],
+    }
+    assert defects.name_of(of, shown) is known
+
+
+@pytest.mark.parametrize("known", defects.load(), ids=lambda known: known.id)
+def test_every_shipped_defect_says_what_to_avoid_and_where_it_is_followed(known: Defect) -> None:
+    assert re.fullmatch(r"[\w-]+#\d+|not reported.*", known.upstream)
+    assert "http" not in defects.DATA.read_text(encoding="utf-8")
+    assert not known.avoid.startswith("do not")
+    assert not any(text.endswith(".") for text in (known.title, known.sees, known.avoid))
+
+
+@pytest.mark.parametrize(
+    "name", ["torch-cpu-no-keys", "torch-cpu-last-stride", "torch-cpu-empty-lse"]
+)
+def test_torch_on_this_machine_shows_its_known_defects_at_their_smallest_case(name: str) -> None:
+    """Strict: where a torch no longer shows one, this fails, and its versions must be narrowed."""
+    known = next(known for known in defects.load() if known.id == name)
+    code = f"""
+import json, sys
+from pinproof_cell import candidates
+from pinproof_cell.judge import defects, thresholds
+from pinproof_cell.suite.examine import examine
+known = next(known for known in defects.load() if known.id == {name!r})
+kernel = candidates.get("torch-cpu-flash")
+limits = thresholds.load("cpu")
+print(examine(kernel, known.smallest, seed=0, device="cpu", thresholds=limits).status)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    signal = "SIGFPE" if done.returncode == -8 else None
+    status = done.stdout.strip() or "CRASH"
+    found = {"id": "x", "case": non_default(known.smallest), "status": status, "signal": signal}
+    assert defects.name_of(CPU, found) is known, done.stderr
+
+
+def test_a_failure_is_named_only_by_a_defect_of_that_candidate_version_and_target() -> None:
+    known = defects.parse(ENTRY)
+    assert known.shown(KERNEL, check())
+    for field, value in (("candidate", "other"), ("version", "2.0"), ("target", "sm_90")):
+        other = Subject(**{**asdict(KERNEL), field: value})
+        assert not known.shown(other, check()), field
+        assert not known.missed(other, check("PASS")), field
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"head_dim": 128}, {"causal": False}, {"dtype": "fp16"}],
+    ids=["outside the range", "without the feature", "not of the list"],
+)
+def test_a_failure_of_another_call_is_not_named(change: dict[str, Any]) -> None:
+    other = check(case={**ENTRY["smallest"], **change})
+    assert not defects.parse(ENTRY).shown(KERNEL, other)
+
+
+def test_a_failure_of_another_kind_is_not_named() -> None:
+    known = defects.parse(ENTRY)
+    assert not known.shown(KERNEL, check("CRASH"))
+    assert not known.shown(KERNEL, check(reasons=[{"check": "lse", "statistic": "max_z"}]))
+    assert not known.shown(KERNEL, check(reasons=[]))
+
+
+def test_a_pass_says_that_a_defect_is_gone_and_an_unsupported_case_says_nothing() -> None:
+    known = defects.parse(ENTRY)
+    assert known.missed(KERNEL, check("PASS"))
+    assert not known.missed(KERNEL, check("UNSUPPORTED"))
+    assert not known.missed(KERNEL, check("PASS", kind="repeats"))
+    assert not known.missed(KERNEL, check("PASS", case={"seqlen_q": 1, "seqlen_k": 1}))
+
+
+def test_a_defect_that_need_not_show_everywhere_is_gone_only_where_it_must() -> None:
+    known = defects.parse({**ENTRY, "surely": {"seqlen_q": ">= 128"}})
+    long = {**ENTRY["smallest"], "seqlen_q": 128, "seqlen_k": 128}
+    assert known.shown(KERNEL, check())
+    assert not known.missed(KERNEL, check("PASS"))
+    assert known.missed(KERNEL, check("PASS", case=long))
+
+
+def test_a_convention_that_a_candidate_declares_is_a_defect_of_the_checks_it_passes() -> None:
+    rows = check("PASS", case={"seqlen_q": 2, "seqlen_k": 1, "causal": True})
+    known = defects.name_of(CPU, rows)
+    assert known is not None
+    assert known.id == "torch-cpu-empty-lse"
+    cured = Subject(**{**asdict(CPU), "lse_on_empty_rows": -math.inf})
+    assert defects.name_of(cured, rows) is None
+    assert known.missed(cured, rows)
+
+
+def test_the_account_of_a_run_tells_what_shows_from_what_is_gone_and_leaves_the_rest_out() -> None:
+    tiny = {"seqlen_q": 8, "seqlen_k": 8}
+    checks = [
+        {"id": "none", "status": "CRASH", "signal": "SIGFPE", "case": {**tiny, "seqlen_k": 0}},
+        {"id": "strided", "status": "PASS", "case": {**tiny, "memory": "last-stride"}},
+        {"id": "plain", "status": "PASS", "case": tiny},
+    ]
+    found = {entry["id"]: entry for entry in defects.account(CPU, checks)}
+    assert found.keys() == {"torch-cpu-no-keys", "torch-cpu-last-stride"}
+    assert found["torch-cpu-no-keys"]["cases"] == ["none"]
+    assert found["torch-cpu-last-stride"]["cases"] == []
+    assert found["torch-cpu-last-stride"]["passed"] == ["strided"]
+    assert json.loads(json.dumps(list(found.values()))) == list(found.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"title": ""}, "title"),
+        ({"versions": ">= 1"}, "versions"),
+        ({"candidates": {"kernel": "1.0"}}, "'1.0' is no comparison"),
+        ({"case": {"features": ["fast"]}}, "fast"),
+        ({"case": {"depth": "> 3"}}, "'depth'"),
+        ({"shows": [{"status": ["UNSUPPORTED"]}]}, "UNSUPPORTED"),
+        ({"shows": [{"status": ["FAIL"], "sign": 1}]}, "sign"),
+        ({"smallest": {"seqlen_q": 1, "seqlen_k": 1}}, "smallest case does not meet"),
+        ({"smallest": {"seqlen_q": 1}}, "seqlen_k"),
+    ],
+)
+def test_a_wrong_entry_is_named_with_what_is_wrong(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=rf"a-defect: .*{re.escape(told)}"):
+        defects.parse({**ENTRY, **change})
+
+
+def test_two_defects_of_one_id_are_refused(tmp_path: Path) -> None:
+    text = defects.DATA.read_text(encoding="utf-8")
+    first = "[[defect]]" + text.split("[[defect]]")[1]
+    path = tmp_path / "defects.toml"
+    path.write_text(first + first, encoding="utf-8")
+    with pytest.raises(ValueError, match="two defects"):
+        defects.load(path)
+
+
+words = st.text(min_size=1, max_size=9)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=6,
+)
+conditions = st.dictionaries(
+    st.sampled_from(["features", "without", "head_dim", "dtype", "causal", "window", "group"])
+    | words,
+    anything,
+    max_size=4,
+)
+
+
+@given(st.sampled_from(["case", "surely", "shows", "smallest", "candidates", "targets"]), anything)
+def test_no_entry_breaks_the_loader_otherwise_than_by_a_message(key: str, value: Any) -> None:
+    with contextlib.suppress(ValueError):
+        defects.parse({**ENTRY, key: value})
+
+
+@given(conditions)
+def test_a_condition_that_was_read_can_be_asked_of_every_case(table: dict[str, Any]) -> None:
+    try:
+        known = defects.Condition.parse(table)
+    except (TypeError, ValueError):
+        return
+    for case in (Case(1, 1), Case(5, 3, 80, heads=4, causal=True, window=(3, 0))):
+        assert known.holds(case) in (True, False)
+
+
+@given(st.sets(st.sampled_from(sorted(FEATURES))), st.sets(st.sampled_from(sorted(FEATURES))))
+def test_a_condition_holds_where_all_wanted_features_are_and_none_of_the_others(
+    wanted: set[str], unwanted: set[str]
+) -> None:
+    known = defects.Condition.parse({"features": list(wanted), "without": list(unwanted)})
+    case = Case(203, 113, 80, heads=4, heads_k=1, causal=True)
+    assert known.holds(case) == (wanted <= case.features and not unwanted & case.features)
+
+
+def non_default(case: Case) -> dict[str, Any]:
+    """Return the fields of a case as a document of checks holds them."""
+    plain = json.loads(json.dumps(asdict(case)))
+    usual = json.loads(json.dumps(asdict(Case(case.seqlen_q, case.seqlen_k))))
+    return {
+        name: value
+        for name, value in plain.items()
+        if value != usual[name] or name.startswith("seqlen")
+    }
