@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from pinproof_cell.judge.findings import Finding, above
 from pinproof_cell.judge.forward import DEGRADED, FAIL, PASS, ROUNDOFF, TINY, Judgement
 from pinproof_cell.judge.thresholds import Thresholds
 from pinproof_cell.oracle.backward import Gradient, Truth
@@ -34,13 +35,14 @@ def judge(
     error in dQ comes from one rounded delta, so rows are allowed more than in the forward.
     """
     stats: dict[str, float] = {}
-    failed: list[str] = []
-    degraded: list[str] = []
+    failed: list[Finding] = []
+    degraded: list[Finding] = []
     for name, found in (("dQ", dq), ("dK", dk), ("dV", dv)):
         wanted: Gradient = getattr(truth, name.lower())
         if tuple(found.shape) != tuple(wanted.value.shape) or found.dtype != dtype:
             shape = f"{tuple(found.shape)} {found.dtype}"
-            failed.append(f"{name} is {shape}, not {tuple(wanted.value.shape)} {dtype}")
+            text = f"{name} is {shape}, not {tuple(wanted.value.shape)} {dtype}"
+            failed.append(Finding("contract", "shape", text))
             continue
         own = statistics(found, wanted, sigma2(wanted, truth, dtype))
         stats |= {f"{name.lower()}_{key}": value for key, value in own.items()}
@@ -81,14 +83,16 @@ def statistics(found: Tensor, wanted: Gradient, variance: Tensor) -> dict[str, f
     }
 
 
-def _above(name: str, stats: dict[str, float], limits: Mapping[str, float]) -> Iterator[str]:
+def _above(name: str, stats: Mapping[str, float], limits: Mapping[str, float]) -> Iterator[Finding]:
     for key, limit in limits.items():
         if not stats[key] <= limit:
-            yield f"{name} {_WORDS[key]} {stats[key]:.3g} > {limit:.3g}"
+            statistic = f"{name.lower()}_{key}"
+            yield above("gradient", statistic, f"{name} {_WORDS[key]}", stats[key], limit)
 
 
-def _non_finite(name: str, found: Tensor, wanted: Tensor) -> Iterator[str]:
+def _non_finite(name: str, found: Tensor, wanted: Tensor) -> Iterator[Finding]:
     for word, where in (("NaN", torch.isnan), ("+inf", torch.isposinf), ("-inf", torch.isneginf)):
         wrong = int((where(found) != where(wanted)).sum())
         if wrong:
-            yield f"{wrong} of {found.numel()} numbers of {name} are {word} where they must not be"
+            text = f"{wrong} of {found.numel()} numbers of {name} are {word} where they must not be"
+            yield Finding("gradient", f"{name.lower()}_non_finite", text, wrong, 0)

@@ -8,12 +8,13 @@ that noise, element by element, so that a wrong small row cannot hide behind a l
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pinproof_cell.judge.findings import Finding, above
 from pinproof_cell.judge.thresholds import Thresholds
 from pinproof_cell.oracle.forward import Truth
 
@@ -26,11 +27,16 @@ PASS, DEGRADED, FAIL = "PASS", "DEGRADED", "FAIL"
 
 @dataclass(frozen=True)
 class Judgement:
-    """PASS, DEGRADED or FAIL; each reason names a statistic, its value and its limit."""
+    """PASS, DEGRADED or FAIL; each finding names a statistic, its value and its limit."""
 
     status: str
     stats: dict[str, float]
-    reasons: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The findings in words."""
+        return tuple(finding.text for finding in self.findings)
 
 
 def judge(
@@ -51,7 +57,8 @@ def judge(
     """
     if tuple(out.shape) != tuple(truth.out.shape) or out.dtype != dtype:
         found = f"{tuple(out.shape)} {out.dtype}"
-        return Judgement(FAIL, {}, (f"output is {found}, not {tuple(truth.out.shape)} {dtype}",))
+        text = f"output is {found}, not {tuple(truth.out.shape)} {dtype}"
+        return Judgement(FAIL, {}, (Finding("contract", "shape", text),))
     error = out.double() - truth.out
     same = torch.isfinite(out) & torch.isfinite(truth.out)
     error = torch.where(same, error, 0.0)
@@ -109,22 +116,21 @@ def _degraded(truth: Truth, variance: Tensor, u: float, thresholds: Thresholds) 
     return limits
 
 
-def _above(stats: Mapping[str, float], limits: Mapping[str, float]) -> list[str]:
+def _above(stats: Mapping[str, float], limits: Mapping[str, float]) -> list[Finding]:
     names = {"max_z": "max|z|", "row_rms": "row RMS", "rms": "RMS", "bias": "|bias|"}
     return [
-        f"{names.get(name, f'|{name}|')} {abs(stats[name]):.3g} > {limit:.3g}"
+        above("output", name, names.get(name, f"|{name}|"), abs(stats[name]), limit)
         for name, limit in limits.items()
         if not abs(stats[name]) <= limit
     ]
 
 
-def _non_finite(out: Tensor, truth: Truth) -> list[str]:
-    counts = []
+def _non_finite(out: Tensor, truth: Truth) -> Iterator[Finding]:
     for word, where in (("NaN", torch.isnan), ("+inf", torch.isposinf), ("-inf", torch.isneginf)):
         wrong = int((where(out) != where(truth.out)).sum())
         if wrong:
-            counts.append(f"{wrong} of {out.numel()} outputs are {word} where they must not be")
-    return counts
+            text = f"{wrong} of {out.numel()} outputs are {word} where they must not be"
+            yield Finding("output", "non_finite", text, wrong, 0)
 
 
 def _lse(
@@ -133,12 +139,15 @@ def _lse(
     empty_lse: float,
     thresholds: Thresholds,
     stats: dict[str, float],
-) -> list[str]:
+) -> Iterator[Finding]:
     """Compare the log-sum-exp; adds lse_error, the largest error as a share of its tolerance."""
     if lse is None:
-        return ["the log-sum-exp is missing"]
+        yield Finding("lse", "lse_missing", "the log-sum-exp is missing")
+        return
     if tuple(lse.shape) != tuple(truth.lse.shape):
-        return [f"log-sum-exp is {tuple(lse.shape)}, not {tuple(truth.lse.shape)}"]
+        text = f"log-sum-exp is {tuple(lse.shape)}, not {tuple(truth.lse.shape)}"
+        yield Finding("lse", "lse_shape", text)
+        return
     keyed = ~truth.empty
     found, wanted = lse[keyed].double(), truth.lse[keyed]
     share = (found - wanted).abs() / (
@@ -146,15 +155,17 @@ def _lse(
     )
     finite = torch.isfinite(found)
     stats["lse_error"] = float(share[finite].max()) if bool(finite.any()) else 0.0
-    failed = []
-    if not bool(finite.all()):
-        failed.append(f"log-sum-exp is not finite in {int((~finite).sum())} rows that see keys")
+    wrong = int((~finite).sum())
+    if wrong:
+        text = f"log-sum-exp is not finite in {wrong} rows that see keys"
+        yield Finding("lse", "non_finite", text, wrong, 0)
     if stats["lse_error"] > 1:
-        failed.append(f"log-sum-exp error {stats['lse_error']:.3g} x its tolerance")
+        text = f"log-sum-exp error {stats['lse_error']:.3g} x its tolerance"
+        yield Finding("lse", "lse_error", text, stats["lse_error"], 1.0)
     strange = lse[truth.empty].double()
     if bool((strange != empty_lse).any()):
-        failed.append(f"log-sum-exp of rows without keys is not always {empty_lse}")
-    return failed
+        text = f"log-sum-exp of rows without keys is not always {empty_lse}"
+        yield Finding("lse", "lse_on_empty_rows", text)
 
 
 def _fa_ratio(error: Tensor, baseline: Tensor, truth: Truth, absolute: float) -> float:

@@ -90,6 +90,11 @@ class Case:
     backward: bool = False
 
     @property
+    def case(self) -> Case:
+        """Itself: a case is a check (`pinproof_cell.suite.checks`) of its own call."""
+        return self
+
+    @property
     def dim_v(self) -> int:
         """The head dimension of v."""
         return self.head_dim_v or self.head_dim
@@ -199,7 +204,6 @@ _EDGES = (
     Case(130, 2, causal=True, kind="peaked", dtype="fp16"),
     Case(77, 77, 256, causal=True, dtype="fp16"),
     Case(96, 96, causal=True, scale=0.3, memory="packed"),
-    # Last, since it is known to kill its process: no fresh child has to follow.
     Case(128, 0),
 )
 

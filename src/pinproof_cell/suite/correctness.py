@@ -12,7 +12,8 @@ from typing import Any
 from pinproof_cell import candidates
 from pinproof_cell.judge import thresholds
 from pinproof_cell.request import SCHEMA, BadRequestError, Request
-from pinproof_cell.suite.cases import suite as all_cases
+from pinproof_cell.suite import checks as suites
+from pinproof_cell.suite.harness import vote, worst
 from pinproof_cell.suite.supervise import Run, Suite, supervise
 
 
@@ -20,41 +21,42 @@ def run(
     document: Mapping[str, Any],
     *,
     names: Sequence[str] | None = None,
-    cases: Sequence[str] | None = None,
-    case_limit: float | None = None,
+    checks: Sequence[str] | None = None,
+    check_limit: float | None = None,
 ) -> dict[str, Any]:
     """Run the suite of a request; returns the correctness document.
 
-    `names` and `cases` narrow it to some candidates (also ``FILE.py:NAME``) and case ids. Raises
-    BadRequestError for a suite that is not there and a case that does not exist.
+    `names` and `checks` narrow it to some candidates (also ``FILE.py:NAME``) and ids. Raises
+    BadRequestError for a suite that is not there and a check that does not exist.
     """
     request = Request.parse(dict(document))
-    uses = {case.id: case.uses for case in all_cases()}
-    for case in cases or ():
-        if case not in uses:
-            raise BadRequestError(f"no case {case!r}")
+    for check in checks or ():
+        try:
+            suites.by_id(check)
+        except KeyError:
+            raise BadRequestError(f"no check {check!r}") from None
+    device = "cpu" if request.target == "cpu" else "cuda"
     suite = Suite(
         directory=_directory(request),
-        cases=tuple(uses) if cases is None else tuple(cases),
+        checks=[check.id for check in suites.suite("full", device)] if checks is None else checks,
         target=request.target,
         seed=request.seed,
-        case_limit=case_limit,
+        check_limit=check_limit,
         say=lambda line: print(line, flush=True),
     )
     if names is None:
         names = [found.name for found in candidates.find(request.axes, suite.device)]
-    modes = ("triton-ref",) if suite.device == "cpu" else ("triton-ref", "triton-fast")
-    votes = [supervise(mode, suite) for mode in modes]
+    voted, seen = vote(suite)
     runs = [(name, supervise(name, suite)) for name in names]
     return {
         "schema": SCHEMA,
         "stage": "correctness",
         "cell": request.cell,
-        "device": votes[0].session.get("device"),
+        "device": seen,
         "seed": request.seed,
         "thresholds": {"target": request.target, "source": thresholds.load(request.target).source},
-        "harness": _harness(dict(zip(modes, votes, strict=True))),
-        "candidates": [_candidate(name, result, uses) for name, result in runs],
+        "harness": voted,
+        "candidates": [_candidate(name, result) for name, result in runs],
     }
 
 
@@ -65,43 +67,13 @@ def _directory(request: Request) -> Path:
     return directory.resolve()
 
 
-def _harness(votes: Mapping[str, Run]) -> dict[str, Any]:
-    """Sum up our own kernel: anything but PASS in every case, and no judgement here counts."""
-    cases = [(mode, case) for mode, vote in votes.items() for case in vote.cases]
-    failures = [
-        {"case": f"{mode} {case['id']}", "reason": "; ".join(case["reasons"])}
-        for mode, case in cases
-        if case["status"] != "PASS"
-    ]
-    failures += [
-        {"case": mode, "reason": vote.session.get("reason") or "the child told nothing"}
-        for mode, vote in votes.items()
-        if not vote.cases
-    ]
-    died = any(case["status"] in ("CRASH", "HANG") for _, case in cases)
-    return {
-        "status": "CRASH" if died else "FAIL" if failures else "PASS",
-        "cases": len(cases),
-        "worst": _worst([case for _, case in cases]),
-        "failures": failures,
-    }
-
-
-def _worst(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    judged = [case for case in cases if "max_z" in case["stats"]]
-    if not judged:
-        return None
-    worst = max(judged, key=lambda case: case["stats"]["max_z"])
-    return {"statistic": "max_z", "value": worst["stats"]["max_z"], "case": worst["id"]}
-
-
-def _candidate(name: str, result: Run, uses: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _candidate(name: str, result: Run) -> dict[str, Any]:
     session = result.session
     return {
         "name": name,
         "version": session.get("version"),
         "available": bool(session) and not session.get("reason"),
         "reason": session.get("reason") if session else "the child told nothing",
-        "worst": _worst(result.cases),
-        "cases": [{**case, "uses": list(uses[case["id"]])} for case in result.cases],
+        "worst": worst(result.checks),
+        "cases": [check | suites.facts(suites.by_id(check["id"])) for check in result.checks],
     }

@@ -10,10 +10,15 @@ from torch import Tensor
 
 from pinproof_cell.call import Call
 from pinproof_cell.candidates import Candidate
+from pinproof_cell.judge.findings import Finding
 
 
 class AnswerError(Exception):
-    """An answer that breaks the contract; the message is ``CHECK: what is wrong``."""
+    """An answer that breaks the contract in the point `statistic`; the message says how."""
+
+    def __init__(self, statistic: str, text: str) -> None:
+        super().__init__(text)
+        self.finding = Finding("contract", statistic, text)
 
 
 @dataclass(frozen=True)
@@ -68,13 +73,13 @@ class Guarded:
             for name in changed:
                 given[name].copy_(before[name])
         if changed:
-            raise AnswerError(f"input-changed: the call changed {', '.join(changed)}")
+            raise AnswerError("input-changed", f"the call changed {', '.join(changed)}")
         return answer
 
 
 def _check(answer: Any, call: Call, given: dict[str, Tensor]) -> None:
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
-        raise AnswerError(f"type: the call returned {_kind(answer)}, not (out, lse)")
+        raise AnswerError("type", f"the call returned {_kind(answer)}, not (out, lse)")
     out, lse = answer
     q = call.q
     # (batch, nheads, seqlen_q), or (nheads, total_q) of a ragged call.
@@ -85,16 +90,16 @@ def _check(answer: Any, call: Call, given: dict[str, Tensor]) -> None:
     )
     for name, tensor, shape, dtype in wanted:
         if not isinstance(tensor, Tensor):
-            raise AnswerError(f"type: {name} is {_kind(tensor)}, not a tensor")
+            raise AnswerError("type", f"{name} is {_kind(tensor)}, not a tensor")
         if tensor.device != q.device:
-            raise AnswerError(f"device: {name} is on {tensor.device}, not on {q.device}")
+            raise AnswerError("device", f"{name} is on {tensor.device}, not on {q.device}")
         if tuple(tensor.shape) != shape:
-            raise AnswerError(f"shape: {name} is {tuple(tensor.shape)}, not {shape}")
+            raise AnswerError("shape", f"{name} is {tuple(tensor.shape)}, not {shape}")
         if tensor.dtype != dtype:
-            raise AnswerError(f"dtype: {name} is {tensor.dtype}, not {dtype}")
+            raise AnswerError("dtype", f"{name} is {tensor.dtype}, not {dtype}")
         owner = _owner(tensor, given)
         if owner:
-            raise AnswerError(f"aliases-input: {name} lies in the memory of {owner}")
+            raise AnswerError("aliases-input", f"{name} lies in the memory of {owner}")
 
 
 def _owner(tensor: Tensor, given: dict[str, Tensor]) -> str | None:

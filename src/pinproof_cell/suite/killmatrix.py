@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pinproof_cell.judge.findings import classify
+from pinproof_cell.judge.findings import Finding
 from pinproof_cell.request import SCHEMA, BadRequestError
 from pinproof_cell.suite.cases import suite
 from pinproof_cell.throughput.journal import read
@@ -128,7 +128,7 @@ def _share(
                 "active": True,
                 "status": status,
                 "stats": {},
-                "reasons": [ended.reason],
+                "findings": [Finding("process", status.lower(), str(ended.reason)).document()],
             }
         )
     raise BadRequestError(f"the mutant run did not end: {ended.reason}\n{ended.output[-2000:]}")
@@ -171,7 +171,7 @@ def row(facts: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[
 
 
 def _by(result: Mapping[str, Any]) -> str:
-    check, statistic, _ = classify(result["status"], result["reasons"][0])
+    check, statistic = (result["findings"][0][key] for key in ("check", "statistic"))
     return statistic if check in ("output", "contract", "process") else f"{check} {statistic}"
 
 

@@ -36,10 +36,12 @@ from pinproof_cell.mutants import (
     splits,
 )
 from pinproof_cell.oracle import forward as oracle
-from pinproof_cell.suite import examine, inputs
+from pinproof_cell.suite import inputs
 from pinproof_cell.suite.cases import Case, suite
+from pinproof_cell.suite.checks import Repeats
 from pinproof_cell.suite.guard import Guarded
 from pinproof_cell.suite.repeats import repeat
+from pinproof_cell.suite.trial import CallError, Trial
 from pinproof_cell.throughput.journal import append, read
 from pinproof_cell.world import child
 
@@ -96,25 +98,24 @@ def prepare(case: Case) -> Asked:
 
 def ask(candidate: Guarded, asked: Asked, against: str) -> tuple[bool, Judgement]:
     """Return whether the answer is another than that of `against`, and its judgement."""
+    limits = thresholds.load("cpu")
     try:
-        out, lse = examine.call(candidate, asked.drawn)
-    except Exception as error:
-        return True, Judgement(examine.ERROR, {}, (failure(error),))
+        out, lse = Trial(candidate, 0, "cpu", limits).forward(asked.drawn)
+    except CallError as error:
+        return True, Judgement(error.result.status, {}, error.result.findings)
     wanted = asked.honest[against]
     same = torch.equal(out, wanted[0]) and torch.equal(lse, wanted[1])
-    limits = thresholds.load("cpu")
     return not same, judge(out, lse, asked.truth, thresholds=limits, dtype=asked.drawn.q.dtype)
 
 
 def ask_again(candidate: Guarded, count: int) -> tuple[bool, Judgement]:
     """Return whether repeats differ among each other, and what that is called."""
     try:
-        found = repeat(
-            candidate, count=count, seed=0, device="cpu", thresholds=thresholds.load("cpu")
-        )
-    except Exception as error:
-        return True, Judgement(examine.ERROR, {}, (failure(error),))
-    return found.status != "PASS", Judgement(found.status, found.stats, found.reasons)
+        trial = Trial(candidate, 0, "cpu", thresholds.load("cpu"))
+        found = repeat(trial, Repeats(Case(128, 128), count))
+    except CallError as error:
+        found = error.result
+    return found.status != "PASS", Judgement(found.status, found.stats, found.findings)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -191,7 +192,7 @@ class _Share:
             active=active,
             status=found.status,
             stats=found.stats,
-            reasons=list(found.reasons),
+            findings=[finding.document() for finding in found.findings],
         )
 
 

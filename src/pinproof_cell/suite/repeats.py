@@ -1,60 +1,48 @@
-"""Whether a kernel says the same twice: many calls on the same inputs, compared bit by bit."""
+"""Whether a kernel says the same each time: many calls on the same inputs, compared bit by bit."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import torch
 
-from pinproof_cell.candidates import Candidate
+from pinproof_cell.judge.findings import Finding
 from pinproof_cell.judge.forward import DEGRADED, PASS, judge
-from pinproof_cell.judge.thresholds import Thresholds
 from pinproof_cell.oracle import forward as oracle
-from pinproof_cell.suite import examine, inputs
-from pinproof_cell.suite.cases import Case
+from pinproof_cell.suite import inputs
+from pinproof_cell.suite.checks import Repeats
+from pinproof_cell.suite.trial import FLAKY, Result, Trial
 
-#: The case of the check: more than one tile, small enough to be called often.
-CASE = Case(128, 128)
+#: No longer than this, in seconds: a slow kernel is called less often.
+SECONDS = 20.0
 
 
-def repeat(
-    candidate: Candidate,
-    *,
-    count: int,
-    seed: int,
-    device: str,
-    thresholds: Thresholds,
-    seconds: float = 20.0,
-) -> examine.Result:
-    """Call `candidate` on `CASE` up to `count` times, at most for `seconds`.
+def repeat(trial: Trial, check: Repeats, seconds: float = SECONDS) -> Result:
+    """Call a candidate as often as `check` says, at most for `seconds`.
 
     Where a call differs in a bit from the first, the result is FLAKY if its numbers are not those
-    of a correct kernel, and DEGRADED if they are. Raises what the candidate raises.
+    of a correct kernel, and DEGRADED if they are. Raises CallError.
     """
     started = time.monotonic()
-    case = CASE if "bf16" in candidate.supports else replace(CASE, dtype="fp16")
-    drawn = inputs.generate(case, seed, device)
-    first, first_lse = examine.call(candidate, drawn)
-    first, first_lse = first.clone(), first_lse.clone()
-    done, status = 1, PASS
-    reasons: tuple[str, ...] = ()
-    while done < count and time.monotonic() - started < seconds:
-        out, lse = examine.call(candidate, drawn)
+    drawn = inputs.generate(check.case, trial.seed, trial.device)
+    first, first_lse = (x.clone() for x in trial.forward(drawn))
+    done = 1
+    while done < check.count and time.monotonic() - started < seconds:
+        out, lse = trial.forward(drawn)
         done += 1
-        if torch.equal(_bits(out), _bits(first)) and torch.equal(_bits(lse), _bits(first_lse)):
+        elements = int((_bits(out) != _bits(first)).sum() + (_bits(lse) != _bits(first_lse)).sum())
+        if not elements:
             continue
         truth = oracle.attention(drawn)
         verdicts = [
-            judge(*answer, truth, thresholds=thresholds, dtype=drawn.q.dtype)
+            judge(*answer, truth, thresholds=trial.thresholds, dtype=drawn.q.dtype)
             for answer in ((first, first_lse), (out, lse))
         ]
-        status = DEGRADED if all(v.status == PASS for v in verdicts) else examine.FLAKY
-        elements = int((_bits(out) != _bits(first)).sum() + (_bits(lse) != _bits(first_lse)).sum())
-        reasons = (f"call {done} on the same inputs differs from the first in {elements} numbers",)
-        break
-    spent = time.monotonic() - started
-    return examine.Result(status, {"repeats": float(done)}, reasons, spent)
+        status = DEGRADED if all(v.status == PASS for v in verdicts) else FLAKY
+        text = f"call {done} on the same inputs differs from the first in {elements} numbers"
+        finding = Finding("determinism", "repeats", text, elements, 0)
+        return Result(status, {"repeats": float(done)}, (finding,))
+    return Result(PASS, {"repeats": float(done)})
 
 
 def _bits(x: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Run the attention suite in children, and go on after each that crashes or hangs.
 
-The child writes a journal, one JSON line before and one after every case: when it dies, the open
-line names the case. What follows runs in a fresh child on the same journal.
+The child writes a journal, one line before and one after every check: when it dies, the open line
+names the check. What follows runs in a fresh child on the same journal.
 """
 
 from __future__ import annotations
@@ -19,169 +19,159 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pinproof_cell.judge.findings import Finding
 from pinproof_cell.world import child
+from pinproof_cell.world.journal import Journal
 
-#: How long a child may take before its first case, in seconds: `import vllm` reads gigabytes.
+#: How long a child may take before its first check, in seconds: `import vllm` reads gigabytes.
 START_LIMIT = 300.0
-#: How long a case may take, in seconds, by device: on a GPU its first launch compiles.
-CASE_LIMIT = {"cpu": 120.0, "cuda": 300.0}
-#: After so many dead children the remaining cases count as errors: each restart imports torch.
+#: How long a check may take, in seconds, by device: on a GPU its first launch compiles.
+CHECK_LIMIT = {"cpu": 120.0, "cuda": 300.0}
+#: After so many dead children the remaining checks do not run: each restart imports torch.
 MOST_DEATHS = 20
-#: Before the number of calls, in place of a case: the check that they all say the same.
-REPEATS = "repeats-"
-
-
-@dataclass(frozen=True)
-class Journal:
-    """The record of one candidate's run: "session", "start" and "end" events in order."""
-
-    path: Path
-
-    def add(self, event: str, **facts: Any) -> None:
-        """Append one event and flush it, so that it outlives this process."""
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"event": event, "at": time.time(), **facts}) + "\n")
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """Return the events of one kind; a last line that a dying child cut short is left out."""
-        if not self.path.exists():
-            return []
-        found = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
-                if event["event"] == kind:
-                    found.append(event)
-        return found
-
-    def started(self) -> list[str]:
-        """Return the ids of the cases that were begun."""
-        return [event["case"] for event in self.events("start")]
-
-    def ended(self) -> dict[str, dict[str, Any]]:
-        """Return the result of each finished case by its id."""
-        return {event["case"]: event for event in self.events("end")}
-
-    def open_case(self) -> str | None:
-        """Return the case that was begun and has no result, or None."""
-        ended = self.ended()
-        return next((case for case in self.started() if case not in ended), None)
+#: Signals that come from outside: the machine that ran out of memory, or somebody who ended us.
+OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"})
 
 
 @dataclass(frozen=True)
 class Suite:
-    """What to run: the pytest suite in `directory`, `cases` of it, for `target`.
+    """What to run: the `checks` with these ids, for `target`.
 
-    Without a directory the children are `pinproof_cell.suite.check_child`, which needs no pytest;
-    after `most_deaths` dead children the remaining cases count as errors.
+    The children are pytest on the suite in `directory`; without one they are
+    `pinproof_cell.suite.check_child`, which needs no pytest.
     """
 
     directory: Path | None
-    cases: Sequence[str]
+    checks: Sequence[str]
     target: str
     seed: int = 0
-    case_limit: float | None = None
+    check_limit: float | None = None
     start_limit: float = START_LIMIT
     most_deaths: int = MOST_DEATHS
     say: Callable[[str], None] = field(default=print)
 
     @property
     def device(self) -> str:
-        """The torch device that the cases run on."""
+        """The torch device that the checks run on."""
         return "cpu" if self.target == "cpu" else "cuda"
 
     @property
     def limit(self) -> float:
-        """How long one case may take, in seconds."""
-        return CASE_LIMIT[self.device] if self.case_limit is None else self.case_limit
+        """How long one check may take, in seconds."""
+        return CHECK_LIMIT[self.device] if self.check_limit is None else self.check_limit
 
 
 @dataclass(frozen=True)
 class Run:
-    """The results of one candidate, a dict per case in the order of the suite.
+    """The results of one candidate, a dict per check in the order of the suite.
 
     ``session`` holds name, version and device; its ``reason`` says why there are no results, if so.
     """
 
     session: dict[str, Any]
-    cases: list[dict[str, Any]]
+    checks: list[dict[str, Any]]
 
 
 def supervise(candidate: str, suite: Suite) -> Run:
-    """Run every case of `suite` on `candidate`, in as many children as that takes."""
+    """Put every check of `suite` to `candidate`, in as many children as that takes."""
     with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
         journal = Journal(Path(scratch) / "journal.jsonl")
         deaths = 0
-        while len(journal.ended()) < len(suite.cases):
-            begun = len(journal.started())
+        while len(journal.lines("end")) < len(suite.checks):
+            begun = len(journal.lines("begin"))
             ended = _child(candidate, suite, journal, Path(scratch) / "output.txt")
-            if _unavailable(journal):
+            sessions = journal.lines("session")
+            if sessions and sessions[0]["reason"]:
                 break
             deaths += _blame(journal, ended, suite)
-            if len(journal.started()) == begun or deaths == suite.most_deaths:
+            if len(journal.lines("begin")) == begun or deaths == suite.most_deaths:
                 _give_up(journal, ended, suite, deaths)
-        ended_cases = journal.ended()
-        session = (journal.events("session") or [{}])[-1]
-    keys = ("status", "stats", "reasons", "signal", "seconds")
+        results = {line["check"]: line for line in journal.lines("end")}
+    keys = ("status", "stats", "findings", "infra", "signal", "seconds")
     return Run(
-        session,
+        (sessions or [{}])[0],
         [
-            {"id": case, **{key: ended_cases[case][key] for key in keys}}
-            for case in suite.cases
-            if case in ended_cases
+            {
+                "id": check,
+                **{key: results[check][key] for key in keys},
+                "reasons": [finding["text"] for finding in results[check]["findings"]],
+            }
+            for check in suite.checks
+            if check in results
         ],
     )
 
 
-def _unavailable(journal: Journal) -> bool:
-    return any(session["reason"] for session in journal.events("session"))
-
-
 def _blame(journal: Journal, ended: child.Ended, suite: Suite) -> bool:
-    """Give the case that was open when the child ended its result; return whether one was."""
-    case = journal.open_case()
-    if case is None:
+    """Give the check that was open when the child ended its result; return whether one was."""
+    begun = journal.unfinished("check")
+    if begun is None:
         return False
-    status = "HANG" if ended.timed_out else "CRASH"
-    reason = f"no answer in {suite.limit:g} s" if ended.timed_out else ended.reason
-    suite.say(f"correctness {case}: {status}, {reason}")
-    journal.add(
-        "end",
-        case=case,
-        status=status,
-        stats={},
-        reasons=[reason or "the child ended inside this case"],
-        signal=ended.signal,
-        seconds=round(time.time() - journal.events("start")[-1]["at"], 3),
-    )
+    outside = ended.signal in OUTSIDE
+    status = "HANG" if ended.timed_out else "NOT-RUN" if outside else "CRASH"
+    text = f"no answer in {suite.limit:g} s" if ended.timed_out else ended.reason
+    finding = Finding("process", status.lower(), text or "the child ended inside this check")
+    suite.say(f"correctness {begun['check']}: {status}, {finding.text}")
+    _end(journal, begun["check"], status, finding, ended.signal, time.time() - begun["at"])
     return True
 
 
 def _give_up(journal: Journal, ended: child.Ended, suite: Suite, deaths: int) -> None:
-    """Record the remaining cases as ERROR: what did not run is never a pass."""
-    cause = ended.reason or "pytest ran none of them"
-    told = f"{deaths} crashes before it" if deaths == suite.most_deaths else f"not run: {cause}"
-    suite.say(f"correctness: giving up, {told}\n{ended.output[-2000:]}")
-    done = journal.ended()
-    for case in suite.cases:
-        if case not in done:
-            # The signal that ended a child outside any case is nobody's; it stands in the reason.
-            journal.add("start", case=case)
-            journal.add(
-                "end", case=case, status="ERROR", stats={}, reasons=[told], signal=None, seconds=0.0
-            )
+    """Say of the remaining checks that they did not run, and whether the machine is at fault.
+
+    A candidate that ends its process as it is loaded is CRASH in all of them.
+    """
+    status, infra, signal_name = "NOT-RUN", True, None
+    cause = ended.reason or "the suite ran none of them"
+    sessions = journal.lines("session")
+    text = f"not run: {(sessions and sessions[-1]['reason']) or cause}"
+    if deaths == suite.most_deaths:
+        infra, text = False, f"not run: {deaths} checks before it ended their process"
+    elif len(journal.lines("loading")) > len(sessions):
+        text = f"{cause} while the candidate was loaded"
+        if not ended.timed_out and ended.signal not in OUTSIDE:
+            status, infra, signal_name = "CRASH", False, ended.signal
+    suite.say(f"correctness: giving up, {text}\n{ended.output[-2000:]}")
+    done = {line["check"] for line in journal.lines("end")}
+    for check in suite.checks:
+        if check not in done:
+            journal.add("begin", check=check)
+            finding = Finding("process", status.lower(), text)
+            _end(journal, check, status, finding, signal_name, infra=infra)
+
+
+def _end(
+    journal: Journal,
+    check: str,
+    status: str,
+    finding: Finding,
+    signal_name: str | None,
+    seconds: float = 0.0,
+    *,
+    infra: bool | None = None,
+) -> None:
+    journal.add(
+        "end",
+        check=check,
+        status=status,
+        stats={},
+        findings=[finding.document()],
+        infra=status == "NOT-RUN" if infra is None else infra,
+        signal=signal_name,
+        seconds=round(seconds, 3),
+    )
 
 
 def _child(candidate: str, suite: Suite, journal: Journal, output: Path) -> child.Ended:
-    """Run one child to its end; kill it where its first case or any case takes too long."""
+    """Run one child to its end; kill it where its first check or any check takes too long."""
+    chosen = output.with_name("checks.json")
+    chosen.write_text(json.dumps(list(suite.checks)), encoding="utf-8")
     argv = [
         *(sys.executable, "-m", *_program(suite.directory)),
         *("--candidate", candidate, "--device", suite.device, "--target", suite.target),
         *("--seed", str(suite.seed), "--journal", os.fspath(journal.path)),
+        *("--checks", os.fspath(chosen)),
     ]
-    chosen = output.with_name("cases.json")
-    chosen.write_text(json.dumps(list(suite.cases)), encoding="utf-8")
-    argv += ["--cases", os.fspath(chosen)]
     extra = {"OMP_NUM_THREADS": "1"} if suite.device == "cpu" else {}
     extra["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     started = time.monotonic()
@@ -220,14 +210,16 @@ def _program(directory: Path | None) -> list[str]:
 def _watch(
     process: subprocess.Popen[bytes], candidate: str, suite: Suite, journal: Journal
 ) -> bool:
-    """Wait for the child's end, or for the limit of what it is at; say how far it is."""
-    total, told = len(suite.cases), len(journal.ended())
-    since, at = time.monotonic(), (len(journal.started()), told)
-    first = at[0]
+    """Wait for the child's end, or for the limit of the check it is at; say how far it is."""
+    total, told = len(suite.checks), len(journal.lines("end"))
+    since, at = time.monotonic(), (len(journal.lines("begin")), told)
+    now, first, size = at, at[0], journal.size()
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.1)
-        now = (len(journal.started()), len(journal.ended()))
+        if journal.size() != size:
+            size = journal.size()
+            now = (len(journal.lines("begin")), len(journal.lines("end")))
         if now[1] // 10 > told // 10 or (now[1] == total > told):
             told = now[1]
             suite.say(f"correctness {candidate} {told}/{total}")

@@ -11,9 +11,8 @@ import pytest
 
 from pinproof_cell import candidates
 from pinproof_cell.request import BadRequestError
-from pinproof_cell.suite import correctness
-from pinproof_cell.suite.cases import FEATURES, suite
-from pinproof_cell.suite.supervise import Journal, Suite, supervise
+from pinproof_cell.suite import checks, correctness
+from pinproof_cell.suite.supervise import Suite, supervise
 
 HERE = Path(__file__).parent
 MOODY = f"{HERE / 'moody.py'}:moody"
@@ -28,7 +27,7 @@ def request_for(directory: Path = HERE.parent) -> dict[str, Any]:
 
 
 def first(pattern: str) -> str:
-    return next(case.id for case in suite() if re.match(pattern, case.id))
+    return next(check.id for check in checks.suite() if re.match(pattern, check.id))
 
 
 def test_every_bad_day_has_its_word(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +44,7 @@ def test_every_bad_day_has_its_word(capsys: pytest.CaptureFixture[str]) -> None:
         first("100x130"): "UNSUPPORTED",
         first("200x200"): "PASS",
     }
-    found = correctness.run(request_for(), names=[MOODY], cases=list(chosen), case_limit=3.0)
+    found = correctness.run(request_for(), names=[MOODY], checks=list(chosen), check_limit=3.0)
     assert found["harness"]["status"] == "PASS"
     assert found["harness"]["cases"] == len(chosen)
     (candidate,) = found["candidates"]
@@ -65,58 +64,83 @@ def test_no_keys_kill_the_cpu_flash_kernel_and_the_next_case_runs() -> None:
     chosen = [first("128x0"), first("130x2")]
     found = supervise(
         "torch-cpu-flash",
-        Suite(directory=HERE.parent, cases=chosen[::-1], target="cpu", say=lambda line: None),
+        Suite(directory=HERE.parent, checks=chosen[::-1], target="cpu", say=lambda line: None),
     )
-    results = {case["id"]: case for case in found.cases}
+    results = {case["id"]: case for case in found.checks}
     assert results[chosen[0]]["status"] == "CRASH"
     assert results[chosen[0]]["signal"] == signal.SIGFPE.name
     assert results[chosen[1]]["status"] == "PASS"
 
 
-def test_a_candidate_that_cannot_load_has_a_reason_and_no_passes() -> None:
-    """A child that ends before its first case leaves ERROR for every case, with the cause."""
-    chosen = [first("128x128"), first("5x1")]
-    found = supervise(
-        f"{HERE / 'moody.py'}:nobody",
-        Suite(directory=HERE.parent, cases=chosen, target="cpu", say=lambda line: None),
+def loaded(text: str, path: Path) -> list[dict[str, Any]]:
+    """Return the results of a provider whose file says `text`."""
+    file = path / "provider.py"
+    file.write_text(f"import os, signal, sys, time\n{text}\n", encoding="utf-8")
+    plan = Suite(
+        directory=None,
+        checks=[first("128x128"), first("5x1")],
+        target="cpu",
+        start_limit=6.0,
+        say=lambda line: None,
     )
-    assert [case["status"] for case in found.cases] == ["ERROR", "ERROR"]
-    assert "not run" in found.cases[0]["reasons"][0]
+    return supervise(f"{file}:f", plan).checks
+
+
+def test_a_candidate_that_dies_while_it_is_loaded_is_a_crash(tmp_path: Path) -> None:
+    """An import that ends the process is CRASH, with its signal, for every check."""
+    found = loaded("os.kill(os.getpid(), signal.SIGABRT)", tmp_path)
+    assert [(check["status"], check["signal"], check["infra"]) for check in found] == [
+        ("CRASH", "SIGABRT", False)
+    ] * 2
+
+
+@pytest.mark.parametrize("text", ["os.kill(os.getpid(), signal.SIGKILL)", "time.sleep(60)"])
+def test_what_the_machine_does_is_not_the_candidates(text: str, tmp_path: Path) -> None:
+    """SIGKILL, as of a machine without memory, and no end before the first check are NOT-RUN."""
+    found = loaded(text, tmp_path)
+    assert [(check["status"], check["infra"]) for check in found] == [("NOT-RUN", True)] * 2
+    assert "while the candidate was loaded" in found[0]["reasons"][0]
+
+
+def test_no_memory_is_not_run_and_the_rest_is_asked(tmp_path: Path) -> None:
+    """A MemoryError, torch's own words for it and SIGKILL in a check are the machine's."""
+    file = tmp_path / "greedy.py"
+    file.write_text(
+        "import os\nimport torch\nfrom pinproof_cell.mutants.emulation import HONEST\n"
+        "def f(q, k, v, **rest):\n"
+        "    if q.shape[1] == 5: torch.empty(1 << 60)\n"
+        "    if q.shape[1] == 3: raise torch.OutOfMemoryError('CUDA out of memory')\n"
+        "    if q.shape[1] == 1: os.kill(os.getpid(), 9)\n"
+        "    return HONEST(q, k, v, **rest)\n",
+        encoding="utf-8",
+    )
+    chosen = [first("5x1"), first("3x799"), first("1x339"), first("128x128")]
+    plan = Suite(directory=None, checks=chosen, target="cpu", say=lambda line: None)
+    found = supervise(f"{file}:f", plan).checks
+    assert [(check["status"], check["infra"]) for check in found] == [
+        *[("NOT-RUN", True)] * 3,
+        ("PASS", False),
+    ]
 
 
 def test_an_unavailable_candidate_says_why() -> None:
     """A candidate without its package has a reason in its session and no cases at all."""
     found = supervise(
         "flash-attn-2",
-        Suite(directory=HERE.parent, cases=[first("128x128")], target="cpu", say=lambda line: None),
+        Suite(
+            directory=HERE.parent, checks=[first("128x128")], target="cpu", say=lambda line: None
+        ),
     )
     assert "flash_attn" in found.session["reason"]
-    assert found.cases == []
+    assert found.checks == []
 
 
 def test_a_wrong_suite_or_case_is_refused() -> None:
     """A suite_dir without the suite and a case that does not exist are named."""
     with pytest.raises(BadRequestError, match=r"holds no test_attention\.py"):
         correctness.run(request_for(HERE))
-    with pytest.raises(BadRequestError, match="no case 'nope'"):
-        correctness.run(request_for(), cases=["nope"])
-
-
-def test_a_torn_last_line_of_the_journal_is_left_out(tmp_path: Path) -> None:
-    """What a dying child wrote by half is not read."""
-    journal = Journal(tmp_path / "journal.jsonl")
-    journal.add("start", case="a")
-    with journal.path.open("a") as stream:
-        stream.write('{"event": "end", "ca')
-    assert journal.open_case() == "a"
-
-
-def test_cases_are_unique_and_known() -> None:
-    """Each id names one case; twelve shapes, two types, two kinds, and the edges."""
-    cases = suite()
-    assert len({case.id for case in cases}) == len(cases) >= 48
-    assert frozenset().union(*(case.features for case in cases)) <= FEATURES
-    assert [case.uses for case in cases if case.seqlen_k == 0] == [("everything",)]
+    with pytest.raises(BadRequestError, match="no check 'nope'"):
+        correctness.run(request_for(), checks=["nope"])
 
 
 def test_candidates_follow_the_axes() -> None:

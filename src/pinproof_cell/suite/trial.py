@@ -1,0 +1,117 @@
+"""How a candidate is called so that its errors show, and what a check came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pinproof_cell.call import Call
+from pinproof_cell.candidates import Candidate
+from pinproof_cell.candidates.distribution import failure
+from pinproof_cell.judge.findings import Finding
+from pinproof_cell.judge.forward import FAIL
+from pinproof_cell.judge.thresholds import Thresholds
+from pinproof_cell.suite.guard import AnswerError
+
+FLAKY, CRASH, ERROR, UNSUPPORTED, NOT_RUN = "FLAKY", "CRASH", "ERROR", "UNSUPPORTED", "NOT-RUN"
+
+#: How torch says that the machine has no memory left, beside its own error for that on a GPU.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one check said of one candidate; ``seconds`` include oracle and repeats.
+
+    ``infra`` says that the machine or the harness failed and the candidate said nothing; ``lost``
+    that the device answers no more in this process, as after an illegal memory access.
+    """
+
+    status: str
+    stats: dict[str, float]
+    findings: tuple[Finding, ...] = ()
+    seconds: float = 0.0
+    infra: bool = False
+    lost: bool = False
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The findings in words."""
+        return tuple(finding.text for finding in self.findings)
+
+
+class CallError(Exception):
+    """A call that gave no answer; it carries what that makes of the check."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__("; ".join(result.reasons))
+        self.result = result
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate on one device, under one seed and the limits of one target.
+
+    The methods raise CallError where the candidate gives no answer.
+    """
+
+    candidate: Candidate
+    seed: int
+    device: str
+    thresholds: Thresholds
+
+    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
+        """Call the candidate in memory full of NaN, and wait for it: errors belong to this call."""
+        _poison((*call.q.shape[:-1], call.v.shape[-1]), call.q)
+        with self._answering(), torch.no_grad():
+            return self.candidate.forward(call)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        # Dropout draws from this generator: equal shapes get the equal mask.
+        torch.manual_seed(self.seed)
+        try:
+            yield
+            if self.device == "cuda":
+                torch.cuda.synchronize()
+        except (Exception, SystemExit) as error:
+            raise CallError(failed(error, self.device)) from error
+
+
+def failed(error: BaseException, device: str) -> Result:
+    """Return what a check came to whose candidate raised `error`."""
+    text = failure(error)
+    if isinstance(error, AnswerError):
+        return Result(FAIL, {}, (error.finding,))
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in str(error) for words in _NO_MEMORY
+    ):
+        return Result(NOT_RUN, {}, (Finding("process", "no_memory", text),), infra=True)
+    if lost(device):
+        return Result(CRASH, {}, (Finding("process", "device_lost", text),), lost=True)
+    # A build may leave features out, and says so when it is asked for one.
+    if isinstance(error, NotImplementedError) or "does not support" in str(error):
+        return Result(UNSUPPORTED, {}, (Finding("call", "refused", text),))
+    return Result(ERROR, {}, (Finding("call", "raises", text),))
+
+
+def lost(device: str) -> bool:
+    """Return whether the CUDA context of this process is broken for good."""
+    if device == "cpu":
+        return False
+    try:
+        torch.zeros(1, device=device).cpu()
+        torch.cuda.synchronize()
+    except Exception:
+        return True
+    return False
+
+
+def _poison(shape: tuple[int, ...], like: Tensor) -> None:
+    """Fill memory with NaN and free it: rows that a kernel forgets to write look right in fresh."""
+    held = [torch.full(shape, torch.nan, dtype=like.dtype, device=like.device) for _ in range(2)]
+    held.clear()
