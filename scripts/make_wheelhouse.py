@@ -6,11 +6,10 @@ Pinproof itself: ``pip install -e .`` in a checkout, or the environment that nox
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
@@ -22,35 +21,21 @@ from pinproof.locks.wheelhouse import HOST, House
 ROOT = Path(__file__).parent.parent
 
 
-def make(
-    matrix: Annotated[str, typer.Option(help="the matrix whose cells are collected")],
-    out: Annotated[Path, typer.Option(help="the directory; wheels that lie in it are kept")],
-    python: Annotated[str, typer.Option(help="the target's Python", metavar="3.12")] = (
-        "{}.{}".format(*sys.version_info[:2])
-    ),
-    platform: Annotated[
-        str, typer.Option(help="the target's platform, such as x86_64-manylinux_2_35")
-    ] = "",
-    installed: Annotated[
-        Path | None, typer.Option(help="what pip freeze or pip list printed on the target")
-    ] = None,
-    backend: Annotated[str | None, typer.Option(help="uv or system, for every cell")] = None,
-    select: Annotated[str, typer.Option(help="an expression that chooses cells")] = "",
-    matrix_file: Annotated[Path, typer.Option(help="the matrix file")] = ROOT / "matrix.toml",
-) -> None:
-    """Collect the wheels that a matrix installs, for a machine without a network."""
+def main() -> int:
+    """Collect, and print what was collected. Returns the exit code."""
+    asked = _parser().parse_args()
     console = Console(stderr=True)
     try:
         order = Order(
-            matrix_file=matrix_file,
-            matrix=matrix,
-            out=out,
-            python=python,
-            platform=platform or collect.this_platform(),
+            matrix_file=asked.matrix_file,
+            matrix=asked.matrix,
+            out=asked.out,
+            python=asked.python,
+            platform=asked.platform or collect.this_platform(),
             requirements=collect.host_requirements(ROOT / "pyproject.toml"),
-            installed=collect.read_frozen(installed) if installed else None,
-            backend=backend,
-            select=select,
+            installed=collect.read_frozen(asked.installed) if asked.installed else None,
+            backend=asked.backend,
+            select=asked.select,
         )
         columns = (
             SpinnerColumn(),
@@ -68,8 +53,38 @@ def make(
             )
     except PinproofError as error:
         console.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(int(error.exit_code)) from None
+        return int(error.exit_code)
     _summary(house)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Collect the wheels that a matrix installs, for a machine without a network.",
+        epilog="example: make_wheelhouse.py --matrix hopper --out wheels --python 3.12",
+    )
+    add = parser.add_argument
+    add("--matrix", required=True, metavar="NAME", help="the matrix whose cells are collected")
+    add(
+        *("--out",),
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="the directory; wheels that lie in it are kept",
+    )
+    here = "{}.{}".format(*sys.version_info[:2])
+    add("--python", default=here, metavar="3.12", help=f"the target's Python; default: {here}")
+    add("--platform", default="", help="the target's platform, such as x86_64-manylinux_2_35")
+    add(
+        *("--installed",),
+        type=Path,
+        metavar="FILE",
+        help="what pip freeze or pip list printed on the target",
+    )
+    add("--backend", help="uv or system, for every cell")
+    add("--select", default="", metavar="EXPR", help="an expression that chooses cells")
+    add("--matrix-file", type=Path, default=ROOT / "matrix.toml", help="default: matrix.toml")
+    return parser
 
 
 def _summary(house: House) -> None:
@@ -89,4 +104,4 @@ def _summary(house: House) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(make)
+    sys.exit(main())

@@ -10,6 +10,7 @@ A page says where with a pair of lines, ``<!-- generated:begin NAME -->`` and
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -18,8 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
-
-import typer
 
 from pinproof import cli
 from pinproof.matrix import axis, facts, matrixfile, rules
@@ -78,33 +77,24 @@ def _filled(match: re.Match[str]) -> str:
 
 def commands() -> str:
     """Return a section for each command: what it says of itself, and its options."""
-    group: Any = typer.main.get_command(cli.app)
     sections = []
-    for name, command in group.commands.items():
-        arguments = [each for each in command.params if each.param_type_name == "argument"]
-        options = [each for each in command.params if each.param_type_name == "option"]
-        words = ["pinproof", name, *(each.metavar for each in arguments)]
+    for name, parser in cli.command.verbs.items():
+        taken = [each for each in parser._actions if each.dest != "help"]
+        arguments = [each for each in taken if not each.option_strings]
+        rows = [(_flags(each), str(each.help)) for each in taken if each.option_strings]
+        words = ["pinproof", name, *(f"[{a.metavar}]" if a.nargs else a.metavar for a in arguments)]
         sections += [f"## pinproof {name}", "", "```", " ".join([*words, "[OPTIONS]"]), "```", ""]
-        sections += [_help(command.help), ""]
+        sections += [str(parser.description), "", "```"]
+        sections += [line.strip() for line in str(parser.epilog).splitlines()[1:]] + ["```", ""]
         sections += [f"`{each.metavar}`: {each.help}.\n" for each in arguments]
-        if options:
-            rows = [(_flags(each), each.help) for each in options]
+        if rows:
             sections += [_table(("option", "meaning"), rows), ""]
     return "\n".join(sections)
 
 
-def _help(text: str) -> str:
-    """Return the help of a command as Markdown: its examples as code."""
-    before, found, examples = text.replace("\b\n", "").strip().partition("Example")
-    if not found:
-        return before.strip()
-    lines = [line.strip() for line in examples.partition(":")[2].strip().splitlines()]
-    return "\n".join([before.strip(), "", "```", *lines, "```"])
-
-
-def _flags(parameter: Any) -> str:
-    metavar = f" {parameter.metavar}" if parameter.metavar else ""
-    return ", ".join(f"`{flag}{metavar}`" for flag in reversed(parameter.opts))
+def _flags(option: argparse.Action) -> str:
+    metavar = f" {option.metavar}" if option.metavar else ""
+    return ", ".join(f"`{flag}{metavar}`" for flag in option.option_strings)
 
 
 def matrix_tables() -> str:
@@ -247,8 +237,11 @@ _BLOCKS: dict[str, Callable[[], str]] = {
 }
 
 
-def main(check: bool = False) -> None:
+def main() -> None:
     """Write the generated parts of the documentation; with --check only look for stale ones."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if a page is stale")
+    check = parser.parse_args().check
     wrong = stale()
     if check and wrong:
         names = ", ".join(str(path.relative_to(ROOT)) for path in wrong)
@@ -259,4 +252,4 @@ def main(check: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

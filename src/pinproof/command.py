@@ -1,0 +1,100 @@
+"""A command with verbs: options written once, examples in every help, errors that suggest."""
+
+# argparse and no richer parser: every run pays for the import.
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from pinproof.errors import ConfigurationError, ExitCode, did_you_mean
+
+Asked = argparse.Namespace
+Do = Callable[[Asked], ExitCode]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option or an argument of verbs: its flags, and what argparse is told of it."""
+
+    flags: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+def option(*flags: str, **settings: Any) -> Option:
+    """Describe an option, or an argument by a name without dashes, as `add_argument` does."""
+    return Option(flags, settings)
+
+
+def switch(flag: str, about: str) -> Option:
+    """Describe an option that takes no value."""
+    return option(flag, action="store_true", help=about)
+
+
+class Command:
+    """The parser of a command, to which each verb is added by a decorator."""
+
+    def __init__(self, name: str, about: str) -> None:
+        self._top = _Parser(prog=name, description=about, allow_abbrev=False)
+        self._verbs = self._top.add_subparsers(metavar="VERB", required=True)
+        self.verbs: dict[str, argparse.ArgumentParser] = {}
+
+    def verb(
+        self, name: str, *options: Option | Iterable[Option], examples: Sequence[str]
+    ) -> Callable[[Do], Do]:
+        """Make a verb of the decorated function; its docstring is the help, `examples` end it."""
+
+        def add(do: Do) -> Do:
+            about = "\n".join(line.strip() for line in (do.__doc__ or "").strip().splitlines())
+            parser = self._verbs.add_parser(
+                name,
+                help=about.partition("\n")[0],
+                description=about,
+                epilog="\n  ".join(["examples:", *examples]),
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                allow_abbrev=False,
+            )
+            parser.set_defaults(do=do)
+            for each in options:
+                for one in [each] if isinstance(each, Option) else each:
+                    parser.add_argument(*one.flags, **one.settings)
+            self.verbs[name] = parser
+            return do
+
+        return add
+
+    def run(self, words: Sequence[str]) -> ExitCode:
+        """Do what `words` ask for. Raises ConfigurationError for words that are none of ours."""
+        if not words:
+            self._top.print_help()
+            return ExitCode.CONFIGURATION
+        verb = words[0]
+        if not verb.startswith("-") and verb not in self.verbs:
+            raise ConfigurationError(
+                f"there is no verb {verb[:60]!r}.{did_you_mean(verb[:60], self.verbs)}",
+                remedy=f"use one of: {', '.join(self.verbs)}",
+            )
+        asked, unknown = self._top.parse_known_args(words)
+        if unknown:
+            raise _unknown(self.verbs[verb], unknown[0])
+        do: Do = asked.do
+        return do(asked)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{self.prog}: {message}", remedy=f"{self.prog} --help")
+
+
+def _unknown(parser: argparse.ArgumentParser, word: str) -> ConfigurationError:
+    word = word.partition("=")[0][:60]
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    kind = "option" if word.startswith("-") else "argument"
+    return ConfigurationError(
+        f"{parser.prog} takes no {kind} {word!r}.{did_you_mean(word, flags)}",
+        remedy=f"{parser.prog} --help",
+    )
