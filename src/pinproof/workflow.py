@@ -21,7 +21,7 @@ from pinproof.locks import gitref, wheelhouse
 from pinproof.locks import installer as installers
 from pinproof.locks.installer import Installer
 from pinproof.locks.lock import Lock
-from pinproof.locks.resolve import Resolution
+from pinproof.locks.resolution import Resolution
 from pinproof.matrix import axis as axes
 from pinproof.matrix import matrixfile, selection
 from pinproof.matrix.selection import Selection

@@ -199,7 +199,8 @@ def _cells(project: Project) -> list[str]:
 def _sources(project: Project) -> dict[str, str]:
     """Return pip's own sources in uv's words: a user of pip has them without doing anything."""
     code = (
-        "import json; from pinproof import pipconfig; print(json.dumps(pipconfig.read().uv_env()))"
+        "import json; from pinproof.locks import pipconfig;"
+        " print(json.dumps(pipconfig.read().uv_env()))"
     )
     done = subprocess.run(
         [str(project.python("host")), "-c", code],

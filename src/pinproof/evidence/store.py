@@ -39,10 +39,6 @@ class Store:
         """Return the file that the stage's output goes to."""
         return self.root / "logs" / cell / f"{stage}.log"
 
-    def lock_path(self, digest: str) -> Path:
-        """Return the file of the lock that answers the request with that digest."""
-        return self.root / "locks" / f"{digest[:SHORT]}.json"
-
     def build_dir(self, key: str) -> Path:
         """Return the directory that the wheel of a build is published in."""
         return self.root / "builds" / key[:SHORT]

@@ -22,8 +22,10 @@ from pinproof.errors import (
 )
 from pinproof.evidence.store import sha256
 from pinproof.locks import pipconfig, wheelhouse
+from pinproof.locks.installer import installer
 from pinproof.locks.lock import Lock, Pin, Request
-from pinproof.locks.resolve import Resolution, installer, resolve
+from pinproof.locks.resolution import Resolution
+from pinproof.locks.resolve import resolve
 from pinproof.locks.wheelhouse import HOST, Entry, House, Wheel, key_of
 from pinproof.locks.wheeltags import platform_tags
 from pinproof.matrix import cell as cells

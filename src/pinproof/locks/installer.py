@@ -15,7 +15,7 @@ from pinproof.locks import pipconfig
 
 if TYPE_CHECKING:
     from pinproof.locks.lock import Request
-    from pinproof.locks.resolve import Resolution
+    from pinproof.locks.resolution import Resolution
 
 #: What a tool that talks to an index may see of the caller's environment. Of uv's own variables
 #: only those that say where and how to fetch: a constraint or a backend would change the answer.

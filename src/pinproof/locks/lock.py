@@ -198,20 +198,6 @@ def _violated(text: str, system: Mapping[str, str]) -> str | None:
     return name if name in system and not _satisfies(wanted, system[name]) else None
 
 
-def violations(requirements: Iterable[str], system: Mapping[str, str]) -> tuple[str, ...]:
-    """List the requirements that `system` has the package for, but not in a fitting version.
-
-    Markers count for the interpreter that this runs on; a name that is absent is no violation.
-    """
-    found = []
-    for text in requirements:
-        wanted = Requirement(text)
-        name = _violated(text, system)
-        if name and (wanted.marker is None or wanted.marker.evaluate({"extra": ""})):
-            found.append(f"{name} {system[name]} is there, wanted {wanted.specifier}")
-    return tuple(sorted(set(found)))
-
-
 def _satisfies(wanted: Requirement, version: str) -> bool:
     if not wanted.specifier:
         return True

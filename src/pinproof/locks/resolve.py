@@ -9,7 +9,7 @@ import tempfile
 import threading
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,14 +19,12 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from pinproof.errors import ResolveError
-from pinproof.locks import lock as locks
 from pinproof.locks import pipconfig
-from pinproof.locks.installer import Installer, installer
+from pinproof.locks.installer import Installer
 from pinproof.locks.lock import NIGHTLY, Lock, Pin, Request
+from pinproof.locks.resolution import Resolution
 from pinproof.locks.wheeltags import best_wheel
 from pinproof.run import process
-
-__all__ = ["Installer", "Resolution", "installer", "resolve"]
 
 _UNKNOWN = (
     "Failed to fetch",
@@ -35,28 +33,6 @@ _UNKNOWN = (
     "returned a 40",
     "returned 40",
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resolution:
-    """A lock, what a user should know of it, and how it came about.
-
-    ``download`` is the size of its files in bytes as far as the index tells it.
-    """
-
-    lock: Lock
-    notes: tuple[str, ...] = ()
-    log: str = ""
-    download: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the resolution as JSON values, the lock as its text."""
-        return {**asdict(self), "notes": list(self.notes), "lock": self.lock.text()}
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Resolution:
-        """Read what `to_json` wrote. Raises ConfigurationError for a damaged lock."""
-        return cls(**{**raw, "notes": tuple(raw["notes"]), "lock": locks.parse(raw["lock"])})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,7 @@ from pinproof.errors import ConfigurationError, ResolveError
 from pinproof.evidence.evidence import digest_of
 from pinproof.evidence.store import write_json
 from pinproof.locks.lock import Request
-from pinproof.locks.resolve import Resolution
+from pinproof.locks.resolution import Resolution
 
 MANIFEST = "wheelhouse.json"
 SCHEMA = 1

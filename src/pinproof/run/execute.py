@@ -240,7 +240,6 @@ def nox_environment(stepfile: Path) -> dict[str, str]:
     """Return the environment of the child nox itself; its commands get the spec's."""
     passed = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME", "UV_CACHE_DIR")
     env = {name: os.environ[name] for name in passed if name in os.environ}
-    # UV_PYTHON_DOWNLOADS: a cell's Python is one that is here; nox must not fetch another.
     return {**env, "PINPROOF_STEP": str(stepfile), "NO_COLOR": "1", "PYTHONUTF8": "1"}
 
 

@@ -11,7 +11,8 @@ from wheels import make_index, make_wheel, sha256
 from pinproof.errors import ConfigurationError, InfrastructureError, NothingRanError, ResolveError
 from pinproof.locks import collect, wheelhouse
 from pinproof.locks.collect import Order
-from pinproof.locks.resolve import installer, resolve
+from pinproof.locks.installer import installer
+from pinproof.locks.resolve import resolve
 from pinproof.matrix import cell as cells
 from pinproof.matrix import matrixfile
 from pinproof.plan import recipe

@@ -8,7 +8,8 @@ from pinproof.errors import ResolveError
 from pinproof.locks import resolve as resolving
 from pinproof.locks.installer import Installer, find_uv, installer
 from pinproof.locks.lock import Request, Wheel
-from pinproof.locks.resolve import Resolution, resolve
+from pinproof.locks.resolution import Resolution
+from pinproof.locks.resolve import resolve
 
 ANY = "py3-none-any"
 

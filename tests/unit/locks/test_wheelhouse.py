@@ -10,7 +10,7 @@ from wheels import make_wheel, sha256
 from pinproof.errors import ConfigurationError, ResolveError
 from pinproof.locks import wheelhouse
 from pinproof.locks.lock import Lock, Pin, Request
-from pinproof.locks.resolve import Resolution
+from pinproof.locks.resolution import Resolution
 from pinproof.locks.wheelhouse import Entry, House, Wheel
 
 REQUEST = Request(
