@@ -48,6 +48,12 @@ def pins(session: nox.Session) -> None:
     sessions.pinproof(session, ROOT, "pins", *session.posargs)
 
 
+@on_host()
+def audit(session: nox.Session) -> None:
+    """Say which GPU code libraries hold: `nox -s audit -- WHEEL|DIRECTORY|REQUIREMENT...`."""
+    sessions.pinproof(session, ROOT, "audit", *session.posargs)
+
+
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """The project's tests, and its types and style."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from benchmarks import disk, expansion, listing, noop, second_run
+from benchmarks import audit, disk, expansion, listing, noop, second_run
 from benchmarks.claim import Claim
 from pinproof.run.machine import this_machine
 
@@ -23,6 +23,7 @@ CLAIMS: dict[str, Callable[[Path], Claim]] = {
     "second-run": second_run.measure,
     "noop": noop.measure,
     "disk": disk.measure,
+    "audit": audit.measure,
 }
 
 

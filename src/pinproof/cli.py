@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 from pinproof import options, workflow
 from pinproof.command import Asked, Command, option, switch
 from pinproof.errors import ExitCode, PinproofError
-from pinproof.evidence.store import Store
+from pinproof.evidence.store import Store, write_json
+from pinproof.locks.download import Target
 from pinproof.matrix import cell as cells
 from pinproof.matrix import matrixfile, selection
 from pinproof.options import Options
@@ -219,6 +220,52 @@ def defects(asked: Asked) -> ExitCode:
     else:
         print(known.text(document))
     return ExitCode.OK
+
+
+@command.verb(
+    "audit",
+    option("subjects", metavar="SUBJECT", nargs="+", help="wheel, directory or requirement"),
+    option("--arch", metavar="GPU", default="sm_120", help="such as sm_90; default: sm_120"),
+    option("--torch", metavar="SUBJECT", default="", help="the torch to compare symbols with"),
+    switch("--load", "load each library in a child of the environment"),
+    switch("--compare", "ask cuobjdump about each library too"),
+    option("--python", metavar="X.Y", default="3.12", help="whom wheels are fetched for"),
+    option(
+        "--platform",
+        metavar="NAME",
+        default="x86_64-manylinux_2_35",
+        help="whom wheels are fetched for",
+    ),
+    option("--json", metavar="FILE", type=Path, help="write the findings as JSON"),
+    examples=[
+        "pinproof audit vllm==0.33.0 --torch torch==2.14.0",
+        "pinproof audit dist/flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl --arch sm_90",
+        "pinproof audit .nox/sm120-7a3c15 --load --json audit.json",
+    ],
+)
+def audit(asked: Asked) -> ExitCode:
+    """Say which GPU code the shared libraries of a wheel, directory or environment hold.
+
+    No GPU is needed, and nothing is installed. Statuses: NATIVE has machine code for the GPU,
+    PTX-JIT is compiled by the driver, NONE has neither, NO-GPU-CODE is for the processor alone.
+    Exit code: 0 everything could be read, 1 a library is cut off, lacks symbols, does not
+    load, or cuobjdump reads it otherwise.
+    """
+    from pinproof.audit import arch as archs
+    from pinproof.audit import audit as audits
+    from pinproof.audit import listing
+
+    order = audits.Order(
+        gpu=archs.parse(asked.arch),
+        target=Target(python=asked.python, platform=asked.platform),
+        torch=asked.torch,
+        load=asked.load,
+        compare=asked.compare,
+    )
+    found = audits.run(asked.subjects, order, lambda each: print(listing.text(each), end="\n\n"))
+    if asked.json is not None:
+        write_json(asked.json, audits.document(found))
+    return audits.exit_code(found)
 
 
 @command.verb("schema", examples=["pinproof schema > matrix.schema.json"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform as host
 import re
-import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,8 @@ from pinproof.errors import (
     ResolveError,
 )
 from pinproof.evidence.store import sha256
-from pinproof.locks import pipconfig, wheelhouse
+from pinproof.locks import download, pipconfig, wheelhouse
+from pinproof.locks.download import Target
 from pinproof.locks.installer import installer
 from pinproof.locks.lock import Lock, Pin, Request
 from pinproof.locks.resolution import Resolution
@@ -243,7 +243,9 @@ def _download(
         try:
             tell(f"fetch {len(missing)} wheels", here, total)
             done = process.run(
-                [*_pip(), *_download_words(order, listing)], env=_pip_env(), on_line=line
+                [*download.pip(), *_download_words(order, listing)],
+                env=download.pip_env(),
+                on_line=line,
             )
         finally:
             listing.unlink()
@@ -253,9 +255,7 @@ def _download(
 
 def _download_words(order: Order, listing: Path) -> Iterator[str]:
     yield from ("download", "--no-deps", "--require-hashes", "--only-binary", ":all:")
-    yield from ("--python-version", order.python, "--implementation", "cp")
-    for tag in platform_tags(order.platform):
-        yield from ("--platform", tag)
+    yield from Target(python=order.python, platform=order.platform).words()
     yield from ("--requirement", str(listing), "--dest", str(order.out))
     yield from ("--progress-bar", "off", "--disable-pip-version-check")
 
@@ -288,17 +288,3 @@ def _verified(out: Path, wanted: Mapping[str, tuple[Pin, tuple[str, ...]]]) -> t
             raise InfrastructureError(f"{file} was not fetched, or is not the file of its lock")
         wheels.append(Wheel(file=file, sha256=pin.sha256, size=path.stat().st_size, cells=owners))
     return tuple(wheels)
-
-
-def _pip_env() -> dict[str, str]:
-    """Return pip's sources and nothing else of its configuration, above all no constraints."""
-    return {**installer().env, **pipconfig.read().pip_env()}
-
-
-def _pip() -> list[str]:
-    """Return how to call a pip: this interpreter's, else one that uv fetches for the purpose."""
-    python = pipconfig.python_with_pip()
-    if python is not None:
-        return [python, "-m", "pip"]
-    words = ("run", "--no-project", "--isolated", "--with", "pip", "--python", sys.executable)
-    return [installer().uv, *words, "--", "python", "-m", "pip"]
