@@ -1,0 +1,141 @@
+"""The CUDA toolkit that a source build uses: from wheels, or the system's, as one CUDA_HOME.
+
+From CUDA 13 on, the package index has a whole compiler as wheels. The wheels of CUDA 12 hold the
+assembler and the headers, and neither nvcc nor cudafe++ nor cicc: there a toolkit of the system,
+or of a conda environment that CUDA_HOME names, has to be there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pinproof.errors import ConfigurationError, InfrastructureError
+from pinproof.run import process
+
+#: The first CUDA whose compiler the package index has.
+FIRST_OF_WHEELS = 13
+
+#: What compiles an extension of torch, as extras of the package ``cuda-toolkit``: the compiler in
+#: its four parts, the runtime, and the headers of the libraries that torch's headers include.
+PARTS = (
+    *("nvcc", "crt", "nvvm", "cccl", "cudart", "nvrtc", "nvtx", "profiler"),
+    *("cublas", "cusparse", "cusolver", "curand", "cufft", "nvjitlink", "cupti"),
+)
+COMPILER = ("nvcc", "crt", "nvvm", "cccl", "cudart")
+
+_VERSION = re.compile(r"release (\d+\.\d+), V(\d+\.\d+\.\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolkit:
+    """A toolkit on disk: ``home`` is its CUDA_HOME, ``nvcc`` the compiler's version "13.0.88"."""
+
+    home: Path
+    nvcc: str
+
+    @property
+    def cuda(self) -> str:
+        """The release that it belongs to: "13.0"."""
+        return ".".join(self.nvcc.split(".")[:2])
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables by which builds find it."""
+        return {"CUDA_HOME": str(self.home), "CUDACXX": str(self.home / "bin" / "nvcc")}
+
+
+def has_wheels(cuda: str) -> bool:
+    """Say if the package index has the compiler of that release ("13.0")."""
+    return int(cuda.partition(".")[0]) >= FIRST_OF_WHEELS
+
+
+def requirement(cuda: str, parts: tuple[str, ...] = PARTS) -> str:
+    """Return what to install to have the toolkit of a release ("13.0") as wheels.
+
+    Raises ConfigurationError for a release whose wheels hold no compiler.
+    """
+    if not has_wheels(cuda):
+        raise ConfigurationError(
+            f"the wheels of CUDA {cuda} hold no nvcc",
+            cause="the package index has the whole compiler from CUDA 13.0 on",
+            remedy=f"install the toolkit of CUDA {cuda}, and name it with CUDA_HOME",
+        )
+    release = ".".join(cuda.split(".")[:2])
+    return f"cuda-toolkit[{','.join(parts)}]=={release}.*"
+
+
+def lay_out(site_packages: Path, into: Path) -> Toolkit:
+    """Make one CUDA_HOME in `into` out of the wheels that are installed in `site_packages`.
+
+    Its parts are links, but for ``lib64``: the wheels hold ``libcudart.so.13`` alone, and a linker
+    asks for ``libcudart.so``. Raises ConfigurationError where no compiler is installed there.
+    """
+    found = sorted(site_packages.glob("nvidia/cu*/bin/nvcc"))
+    if not found:
+        raise ConfigurationError(
+            f"{site_packages} holds no nvcc",
+            remedy="install cuda-toolkit[nvcc,crt,nvvm,cccl,cudart]",
+        )
+    wheels = found[-1].parents[1]
+    (into / "lib64").mkdir(parents=True, exist_ok=True)
+    for part in ("bin", "include", "nvvm"):
+        _link(into / part, wheels / part)
+    for library in sorted((wheels / "lib").glob("lib*")):
+        _link(into / "lib64" / library.name, library)
+        if ".so." in library.name:
+            _link(into / "lib64" / f"{library.name.partition('.so.')[0]}.so", library)
+    _link(into / "lib", into / "lib64")
+    return at(into)
+
+
+def at(home: Path) -> Toolkit:
+    """Look at the toolkit in `home`. Raises ConfigurationError where there is none that runs."""
+    nvcc = home / "bin" / "nvcc"
+    try:
+        told = process.run([nvcc, "--version"], timeout=60)
+    except OSError as error:
+        raise ConfigurationError(f"{nvcc} cannot be started: {error.strerror}") from None
+    match = _VERSION.search(told.output)
+    if match is None:
+        raise ConfigurationError(
+            f"{nvcc} does not tell its version", cause=told.output.strip()[-200:]
+        )
+    return Toolkit(home=home, nvcc=match[2])
+
+
+def of_system(cuda: str, caller: Mapping[str, str]) -> Toolkit:
+    """Return the toolkit of a release ("12.8") that this machine has; "" takes any.
+
+    Raises ConfigurationError where there is none, with what was found instead.
+    """
+    seen = []
+    for home in _homes(cuda, caller):
+        if (home / "bin" / "nvcc").is_file():
+            toolkit = at(home)
+            if not cuda or toolkit.cuda == cuda:
+                return toolkit
+            seen.append(f"{toolkit.cuda} in {home}")
+    raise ConfigurationError(
+        f"this machine has no toolkit of CUDA {cuda}".rstrip(),
+        cause=f"there is {', '.join(seen)}" if seen else "no nvcc was found",
+        remedy="install it, and name its directory with CUDA_HOME",
+    )
+
+
+def _homes(cuda: str, caller: Mapping[str, str]) -> Iterator[Path]:
+    for name in ("CUDA_HOME", "CUDA_PATH", "CONDA_PREFIX"):
+        if caller.get(name):
+            yield Path(caller[name])
+    if cuda:
+        yield Path(f"/usr/local/cuda-{cuda}")
+    yield Path("/usr/local/cuda")
+
+
+def _link(link: Path, to: Path) -> None:
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(to)
+    except OSError as error:
+        raise InfrastructureError(f"{link} cannot be made: {error.strerror}") from None
