@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
@@ -64,7 +65,7 @@ class Wheel:
         return str(parse_wheel_filename(self.file)[1])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """Everything that decides which files a cell installs, but for the indexes.
 
@@ -86,11 +87,13 @@ class Request:
 
     def inputs(self) -> dict[str, object]:
         """Return the request as JSON values; wheels by name and sha256, without their place."""
-        values = asdict(self)
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        # Lists, since evidence that is read back holds lists.
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in named.items()}
         values["wheels"] = sorted([wheel.file, wheel.sha256] for wheel in self.wheels)
         return values
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """The sha256 that names this request."""
         return digest_of(self.inputs())

@@ -103,7 +103,7 @@ class Executor:
         try:
             stepfile.write_text(json.dumps({"sessions": sessions}), encoding="utf-8")
             return process.run(
-                nox_command(self.envdir, [spec.session for _, spec in lane]),
+                nox_command(self.envdir),
                 env={**secrets, **nox_environment(stepfile)},
                 on_line=tape.hear,
                 cancel=tape,
@@ -230,10 +230,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def nox_command(envdir: Path, sessions: Sequence[str]) -> list[str]:
-    """Return the command that runs the sessions of a step file, in that order."""
-    options = ["--envdir", str(envdir), "--no-dependencies", "-s", *sessions]
-    return [sys.executable, "-m", "nox", "-f", str(NOXFILE), *options]
+def nox_command(envdir: Path) -> list[str]:
+    """Return the command that runs the sessions of a step file, in its order."""
+    return [sys.executable, "-m", "nox", "-f", str(NOXFILE), "--envdir", str(envdir)]
 
 
 def nox_environment(stepfile: Path) -> dict[str, str]:

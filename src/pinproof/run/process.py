@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-import psutil
-
 #: How long a process group gets between SIGTERM and SIGKILL, in seconds.
 GRACE = 5.0
 
@@ -177,6 +175,8 @@ def _wait(
 
 def _terminate(child: subprocess.Popen[str]) -> None:
     """End the child and all its descendants, those that left its process group included."""
+    import psutil  # 10 ms, and most runs end nothing
+
     try:
         tree = psutil.Process(child.pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 import tracemalloc
@@ -110,6 +111,19 @@ def test_what_is_remembered_of_rules_does_not_change_what_they_say(
 def test_an_id_is_the_target_and_six_digits() -> None:
     for cell in expand(MATRIX):
         assert re.fullmatch(r"sm120-[0-9a-f]{6}", cell.id)
+
+
+def test_no_two_ids_are_one_expression_since_nox_would_run_both_for_either() -> None:
+    versions = tuple(f"2.{number}" for number in range(4000))
+    ids = {cell.id for cell in expand(Matrix(name="m", target="cpu", axes={"torch": versions}))}
+    assert len({_as_nox_reads(each) for each in ids}) == len(ids) > 3990
+
+
+def _as_nox_reads(name: str) -> str:
+    try:
+        return ast.dump(ast.parse(name))
+    except SyntaxError:
+        return name
 
 
 def test_ids_stay_what_they_are_from_release_to_release() -> None:
