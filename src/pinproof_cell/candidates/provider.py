@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pinproof_cell.candidates import LOW_PRECISION, LSE_MINUS_INF
-from pinproof_cell.suite.cases import FEATURES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +18,13 @@ if TYPE_CHECKING:
     from pinproof_cell.call import Call
 
 TYPES = LOW_PRECISION | {"fp32"}
+#: What the five keywords and the shapes of the contract say. The rest has to be named: other
+#: keywords, v with a head dimension of its own, a last stride that is not 1, float32.
+DEFAULT = LOW_PRECISION | {
+    *("causal", "causal-rectangular", "window", "softcap", "alibi", "gqa"),
+    *("unaligned-head", "wide-head", "strided", "expanded"),
+    *("empty-rows", "one-key", "no-keys", "no-queries"),
+}
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,8 @@ class Provider:
     """A callable ``f(q, k, v, *, softmax_scale, causal, window_size, softcap, alibi_slopes)``.
 
     Its optional attributes ``supports`` (a set of feature names) and ``lse_on_empty_rows`` say
-    what it admits; without them it admits everything and writes -inf. A set without any type
-    admits them all.
+    what it admits; without them it admits `DEFAULT` and writes -inf. A set without any type admits
+    fp16 and bf16. With ``backward`` it has gradients.
     """
 
     name: str
@@ -38,8 +44,10 @@ class Provider:
     @property
     def supports(self) -> frozenset[str]:
         """The features that the callable admits."""
-        named = frozenset(getattr(self.function, "supports", FEATURES))
-        return named if named & TYPES else named | TYPES
+        named = frozenset(getattr(self.function, "supports", DEFAULT))
+        # Who hands out gradients says so by doing it; the log-sum-exp is part of the contract.
+        named = named - {"backward"} | ({"backward"} if self._backward else set())
+        return (named if named & TYPES else named | LOW_PRECISION) | {"lse"}
 
     @property
     def lse_on_empty_rows(self) -> float:
@@ -50,9 +58,21 @@ class Provider:
         """Return None: the file was imported to make this."""
         return None
 
+    @property
+    def _backward(self) -> Callable[..., tuple[Tensor, Tensor, Tensor]] | None:
+        return getattr(self.function, "backward", None)
+
     def forward(self, call: Call) -> tuple[Tensor, Tensor]:
         """Attend with the callable."""
         return self.function(call.q, call.k, call.v, **call.keywords())
+
+    def backward(
+        self, dout: Tensor, call: Call, out: Tensor, lse: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of ``f.backward``. Raises NotImplementedError without one."""
+        if self._backward is None:
+            raise NotImplementedError(f"{self.name} has no backward")
+        return self._backward(dout, call.q, call.k, call.v, out, lse, **call.keywords())
 
 
 def load(name: str) -> Provider:

@@ -21,7 +21,10 @@ class TritonReference:
 
     mode: str
     origin: str = "triton"
-    supports: frozenset[str] = FEATURES
+    supports: frozenset[str] = FEATURES - {
+        *("varlen", "empty-sequences", "paged", "page-small", "page-16", "page-64", "page-256"),
+        *("left-padding", "splits", "sinks", "dropout"),
+    }
     lse_on_empty_rows: float = LSE_MINUS_INF
 
     @property
@@ -52,6 +55,17 @@ class TritonReference:
         from pinproof_cell.kernels import reference
 
         return reference.attention(call.q, call.k, call.v, mode=self.mode, **call.keywords())
+
+    def backward(
+        self, dout: Tensor, call: Call, out: Tensor, lse: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients in this mode."""
+        from pinproof_cell.kernels import reference
+
+        arguments = call.keywords()
+        return reference.backward(
+            dout, call.q, call.k, call.v, out, lse, mode=self.mode, **arguments
+        )
 
 
 REF = TritonReference("ref")

@@ -7,13 +7,21 @@ accumulation, and in fp16 the subnormal tails of P and dS.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from pinproof_cell.judge.findings import Finding, above
-from pinproof_cell.judge.forward import DEGRADED, FAIL, PASS, ROUNDOFF, TINY, Judgement
+from pinproof_cell.judge.forward import (
+    DEGRADED,
+    FAIL,
+    PASS,
+    ROUNDOFF,
+    TINY,
+    Judgement,
+    fa_ratio,
+)
 from pinproof_cell.judge.thresholds import Thresholds
 from pinproof_cell.oracle.backward import Gradient, Truth
 
@@ -28,16 +36,21 @@ def judge(
     *,
     thresholds: Thresholds,
     dtype: torch.dtype,
+    baselines: Sequence[Tensor] = (),
 ) -> Judgement:
     """Judge the gradients, each of the shape of its input and of `dtype`, the inputs' type.
 
     The statistics are those of `statistics` under the gradient's name, such as dk_max_z. A row's
     error in dQ comes from one rounded delta, so rows are allowed more than in the forward.
+    `baselines` are the gradients of low-precision PyTorch: they feed flash-attn's own rule, such as
+    dk_fa_ratio, whose limit is 3; that is shown and never decides.
     """
     stats: dict[str, float] = {}
     failed: list[Finding] = []
     degraded: list[Finding] = []
-    for name, found in (("dQ", dq), ("dK", dk), ("dV", dv)):
+    for name, found, baseline in zip(
+        ("dQ", "dK", "dV"), (dq, dk, dv), baselines or (None, None, None), strict=True
+    ):
         wanted: Gradient = getattr(truth, name.lower())
         if tuple(found.shape) != tuple(wanted.value.shape) or found.dtype != dtype:
             shape = f"{tuple(found.shape)} {found.dtype}"
@@ -46,6 +59,10 @@ def judge(
             continue
         own = statistics(found, wanted, sigma2(wanted, truth, dtype))
         stats |= {f"{name.lower()}_{key}": value for key, value in own.items()}
+        if baseline is not None:
+            error = (found.double() - wanted.value).nan_to_num(0.0, 0.0, 0.0)
+            plain = baseline.reshape(found.shape)
+            stats[f"{name.lower()}_fa_ratio"] = fa_ratio(error, plain, wanted.value)
         failed += _non_finite(name, found, wanted.value)
         failed += _above(name, own, thresholds.backward_fail)
         degraded += _above(name, own, thresholds.backward_degraded)

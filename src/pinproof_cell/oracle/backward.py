@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pinproof_cell.call import Call
-from pinproof_cell.oracle.forward import CHUNK, _visible
+from pinproof_cell.oracle.forward import CHUNK, visible
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,10 @@ class Truth:
     seqlen: int
 
 
-def backward(dout: Tensor, call: Call) -> Truth:
+def backward(dout: Tensor, call: Call, keep: Tensor | None = None) -> Truth:
     """Differentiate `pinproof_cell.oracle.forward.attention`, given the gradient of its output."""
+    if keep is not None or call.layout is not None or call.sinks is not None:
+        raise NotImplementedError("gradients of dropout, sinks and ragged calls")
     batch, seqlen_q, heads, _ = call.q.shape
     seqlen_k, group = call.k.shape[1], heads // call.k.shape[2]
     scale, softcap = call.scale, call.softcap
@@ -59,7 +61,7 @@ def backward(dout: Tensor, call: Call) -> Truth:
         distance = (rows + seqlen_k - seqlen_q)[:, None] - torch.arange(
             seqlen_k, device=call.q.device
         )
-        seen = _visible(distance, call.limits)
+        seen = visible(distance, call.limits)
         some, grads = queries[:, :, start : start + step], outs[:, :, start : start + step]
         scores, slope = some @ keys.transpose(2, 3) * scale, torch.ones((), device=call.q.device)
         if softcap:

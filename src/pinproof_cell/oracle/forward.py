@@ -43,11 +43,24 @@ def attention(call: Call, keep: Tensor | None = None) -> Truth:
     """Attend in float64.
 
     `keep` (batch, nheads, seqlen_q, seqlen_k) says which keys dropout leaves in. A ragged call is
-    taken sequence by sequence: everything is then of a batch of one, with the rows of all.
+    taken sequence by sequence: everything is then of a batch of one, with the rows of all, and so
+    is `keep`, (1, nheads, total_q, max_k), whose columns are the keys of each row's own sequence.
     """
     if call.layout is None:
         return _dense(call, keep)
-    return _joined([_dense(sequence, None) for sequence in call.sequences()])
+    return _joined([_dense(*pair) for pair in zip(call.sequences(), kept(call, keep), strict=True)])
+
+
+def kept(call: Call, keep: Tensor | None) -> list[Tensor | None]:
+    """Return of the `keep` of a ragged call that of each of its sequences."""
+    assert call.layout is not None  # noqa: S101  (the caller asked)
+    if keep is None:
+        return [None] * call.layout.batch
+    lengths: list[int] = call.layout.lengths_k.tolist()
+    return [
+        keep[:, :, begin:end, :length]
+        for (begin, end), length in zip(call.layout.rows(), lengths, strict=True)
+    ]
 
 
 def _dense(call: Call, keep: Tensor | None) -> Truth:
@@ -71,7 +84,7 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
             scores = scores - slopes[:, :, None, None] * distance.abs()
         kept = None if keep is None else keep[:, :, start : start + step].double()
         weights = None if kept is None else kept / (1 - call.dropout)
-        parts.append(_rows(scores, _visible(distance, call.limits), values, sinks, weights))
+        parts.append(_rows(scores, visible(distance, call.limits), values, sinks, weights))
     joined = [torch.cat(column, dim=2) for column in zip(*parts, strict=True)]
     out, pv2, pav, subnormal = (x.transpose(1, 2) for x in joined[:4])
     lse, row_maximum, magnitude = joined[4:]
@@ -101,7 +114,7 @@ def _joined(truths: list[Truth]) -> Truth:
     )
 
 
-def _visible(distance: Tensor, limits: tuple[int, int]) -> Tensor:
+def visible(distance: Tensor, limits: tuple[int, int]) -> Tensor:
     """Return which keys a query sees; `distance` counts keys leftwards from its own place."""
     left, right = limits
     seen = torch.ones_like(distance, dtype=torch.bool)
@@ -130,43 +143,16 @@ def _rows(
     p = torch.exp(scores - lse.masked_fill(lse == low, 0.0)[..., None]).masked_fill(hidden, 0.0)
     magnitude = torch.nn.functional.pad(scores.abs().masked_fill(hidden, 0.0), (0, 1)).amax(-1)
     spread = torch.exp(2 * (maximum - lse)).nan_to_num(0.0)[..., None]
-    squares = values.square()
+    squares, pairs = values.square(), seen.double()
     if weights is not None:
-        p = p * weights
+        # A kernel rounds P before it divides by what dropout leaves.
+        p, pairs = p * weights, pairs * weights.square()
     return (
         p @ values,
         p.square() @ squares,
         p @ values.abs(),
-        spread * (seen.double() @ squares),
+        spread * (pairs @ squares),
         lse,
         maximum,
         magnitude,
     )
-
-
-def low_precision(call: Call) -> Tensor:
-    """Attend in the inputs' own type, step by step: what flash-attn's tests compare with.
-
-    Without dropout; of a ragged call (1, total_q, nheads, headdim).
-    """
-    if call.layout is not None:
-        return torch.cat([low_precision(sequence) for sequence in call.sequences()], dim=1)
-    q, k, v = call.q, call.k, call.v
-    seqlen_q, seqlen_k, group = q.shape[1], k.shape[1], q.shape[2] // k.shape[2]
-    keys = (k * call.scale).transpose(1, 2).repeat_interleave(group, 1)
-    values = v.transpose(1, 2).repeat_interleave(group, 1)
-    scores = (q.transpose(1, 2) @ keys.transpose(2, 3)).float()
-    if call.softcap:
-        scores = call.softcap * torch.tanh(scores / call.softcap)
-    own = torch.arange(seqlen_q, device=q.device)[:, None] + seqlen_k - seqlen_q
-    distance = own - torch.arange(seqlen_k, device=q.device)
-    if call.alibi_slopes is not None:
-        slopes = call.alibi_slopes.expand(q.shape[0], q.shape[2])
-        scores = scores - slopes[:, :, None, None] * distance.abs()
-    hidden = ~_visible(distance, call.limits)
-    scores = scores.masked_fill(hidden, -torch.inf)
-    if call.sinks is not None:
-        column = call.sinks[None, :, None, None].expand(*scores.shape[:3], 1)
-        scores = torch.cat([scores, column], -1)
-    p = torch.softmax(scores, -1)[..., :seqlen_k].masked_fill(hidden, 0.0)
-    return (p.to(v.dtype) @ values).transpose(1, 2)

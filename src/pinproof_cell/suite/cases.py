@@ -1,12 +1,11 @@
-"""The cases of the attention suite: shapes, masks, layouts and inputs that wake known errors.
+"""A case: one call of attention, described; what it asks of a candidate, and whom it concerns.
 
-Multiples of 128 leave many known errors asleep; the shapes here, in two types and two kinds of
-input, wake all of those that the design lists. Imports nothing, so that the supervisor can.
+Imports nothing, so that the supervisor can. `grid` holds the cases of the suite.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 #: Every feature that a case can ask of a candidate.
 FEATURES = frozenset(
@@ -30,6 +29,7 @@ FEATURES = frozenset(
         "empty-rows",  # queries that see no key
         "one-key",
         "no-keys",  # seqlen_k = 0
+        "no-queries",  # seqlen_q = 0
         "varlen",  # sequences of different lengths, packed
         "empty-sequences",  # some of them without queries or keys
         "paged",  # keys in pages, found through a block table
@@ -42,6 +42,7 @@ FEATURES = frozenset(
         "sinks",
         "dropout",
         "backward",
+        "deterministic",  # dQ has the same bits each time, as out, dK and dV have
         "lse",  # the log-sum-exp is handed out
     }
 )
@@ -49,7 +50,7 @@ FEATURES = frozenset(
 #: How a batch may lie in memory, and what its values may be like; `inputs` makes them.
 LAYOUTS = ("dense", "varlen", "paged", "left-padded")
 MEMORY = ("plain", "packed", "transposed", "expanded", "last-stride", "far")
-KINDS = ("diffuse", "peaked", "large", "outlier", "shifted", "edge")
+KINDS = ("diffuse", "peaked", "large", "outlier", "shifted", "edge", "sunken")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class Case:
     - diffuse: normal numbers; peaked: q and k doubled, V coded by position;
     - large: q and k times 6; outlier: a few columns of q and k times 10;
     - shifted: all logits near -120, so that LSE lies below -88.7, where exp() of float32 ends;
-    - edge: logits near the largest number of fp16.
+    - edge, sunken: logits near the largest and near the smallest number of fp16.
+
+    A ``name`` says what the case is known for.
     """
 
     seqlen_q: int
@@ -88,6 +91,7 @@ class Case:
     sinks: bool = False
     dropout: float = 0.0
     backward: bool = False
+    name: str = ""
 
     @property
     def case(self) -> Case:
@@ -106,7 +110,7 @@ class Case:
 
     @property
     def id(self) -> str:
-        """A readable name, unique in the suite, that says all that the case is."""
+        """All that the case is, in one word: NAME@113x203-d64-h4k2-causal-bf16-diffuse."""
         left, right = self.window
         ragged = "+".join(f"{queries}x{keys}" for queries, keys in self.lengths)
         parts = [
@@ -129,12 +133,15 @@ class Case:
             self.dtype,
             self.kind,
         ]
-        return "-".join(part for part in parts if part)
+        told = "-".join(part for part in parts if part)
+        return f"{self.name}@{told}" if self.name else told
 
     @property
     def features(self) -> frozenset[str]:
         """What a candidate must support to be asked this case."""
         pairs = self.sequences
+        # How far a query sees beyond its own place; -1 is without limit.
+        ahead = 0 if self.causal else self.window[1]
         asked = {
             "causal": self.causal and any(queries == keys for queries, keys in pairs),
             "causal-rectangular": self.causal and any(queries != keys for queries, keys in pairs),
@@ -149,9 +156,11 @@ class Case:
             "expanded": self.memory == "expanded",
             "strided-head": self.memory == "last-stride",
             "far": self.memory == "far",
-            "empty-rows": self.causal and any(queries > keys > 0 for queries, keys in pairs),
+            "empty-rows": ahead >= 0
+            and any(queries > keys + ahead > ahead for queries, keys in pairs),
             "one-key": any(keys == 1 for _, keys in pairs),
             "no-keys": not self.lengths and self.seqlen_k == 0,
+            "no-queries": not self.lengths and self.seqlen_q == 0,
             "varlen": self.layout == "varlen",
             "empty-sequences": any(0 in pair for pair in self.lengths),
             "paged": self.layout == "paged",
@@ -175,45 +184,10 @@ class Case:
         gradients; training never for pages, caches or splits.
         """
         features = self.features
-        if features & {"no-keys", "strided-head"}:
+        if features & {"no-keys", "no-queries", "strided-head"}:
             return ("everything",)
         ahead = "window" in features and not self.causal and self.window[1] != 0
         serving = not (ahead or features & {"alibi", "empty-rows", "dropout", "backward"})
         training = not features & {"paged", "left-padding", "splits"}
         named = (("serving", serving), ("training", training), ("everything", True))
         return tuple(use for use, concerned in named if concerned)
-
-
-_TWELVE = (
-    Case(128, 128),
-    Case(113, 203, heads=4, causal=True),
-    Case(203, 113, 80, heads=4, heads_k=1, causal=True),
-    Case(97, 160, 128, window=(31, 7)),
-    Case(200, 200, heads=4, causal=True, window=(33, 0)),
-    Case(128, 217, causal=True, softcap=15.0),
-    Case(108, 256, 40, heads=4, alibi=True),
-    Case(100, 130, causal=True, alibi=True),
-    Case(1, 339, 128, heads=8),
-    Case(3, 799, 128, heads=4, causal=True),
-    Case(257, 257, 111, causal=True),
-    Case(64, 1100),
-)
-
-_EDGES = (
-    Case(5, 1, kind="peaked"),
-    Case(130, 2, causal=True, kind="peaked", dtype="fp16"),
-    Case(77, 77, 256, causal=True, dtype="fp16"),
-    Case(96, 96, causal=True, scale=0.3, memory="packed"),
-    Case(128, 0),
-)
-
-
-def suite() -> tuple[Case, ...]:
-    """Return every case: the twelve shapes in two types and two kinds of input, then the edges."""
-    grid = tuple(
-        replace(shape, dtype=dtype, kind=kind)
-        for shape in _TWELVE
-        for dtype in ("fp16", "bf16")
-        for kind in ("diffuse", "peaked")
-    )
-    return grid + _EDGES

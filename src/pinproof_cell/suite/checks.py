@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Protocol
 
+from pinproof_cell.suite import grid
 from pinproof_cell.suite.cases import Case
-from pinproof_cell.suite.cases import suite as all_cases
 
 LEVELS = ("quick", "full")
 DEVICES = ("cpu", "cuda")
@@ -72,20 +72,11 @@ def suite(level: str = "full", device: str = "cpu") -> tuple[Check, ...]:
 
 
 def _suite(level: str, device: str) -> Iterator[Check]:
-    cases = all_cases()
-    if level == "quick":
-        yield from (case for case in cases if case.seqlen_k and _in_quick(case, cases))
-    else:
-        yield from cases
+    yield from grid.suite(level, device)
     # More than one tile, and small enough to be called often.
-    yield from (Repeats(Case(128, 128, dtype=dtype), REPEATS[level]) for dtype in ("bf16", "fp16"))
-
-
-def _in_quick(case: Case, cases: tuple[Case, ...]) -> bool:
-    """Take every shape in two of its four guises, and whatever has one guise only."""
-    guises = {replace(case, dtype=dtype, kind="diffuse") for dtype in ("bf16", "fp16")}
-    whole = guises <= set(cases)
-    return not whole or (case.dtype, case.kind) in {("fp16", "diffuse"), ("bf16", "peaked")}
+    for dtype in ("bf16", "fp16"):
+        yield Repeats(Case(128, 128, dtype=dtype), REPEATS[level])
+    yield Repeats(Case(113, 203, heads=4, causal=True, backward=True), REPEATS[level])
 
 
 @cache

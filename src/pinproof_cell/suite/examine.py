@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pinproof_cell.candidates import Candidate
 from pinproof_cell.candidates.distribution import failure
 from pinproof_cell.judge.findings import Finding
-from pinproof_cell.judge.forward import PASS, judge
+from pinproof_cell.judge.forward import DEGRADED, FAIL, PASS, Judgement
 from pinproof_cell.judge.thresholds import Thresholds
-from pinproof_cell.oracle import forward as oracle
-from pinproof_cell.suite import inputs
+from pinproof_cell.suite import dropout, expected
 from pinproof_cell.suite.cases import Case
 from pinproof_cell.suite.checks import Check, Repeats
+from pinproof_cell.suite.guard import Guarded
 from pinproof_cell.suite.repeats import repeat
 from pinproof_cell.suite.trial import (
     FLAKY,
@@ -24,6 +25,8 @@ from pinproof_cell.suite.trial import (
     Trial,
     lost,
 )
+
+_WORSE = (PASS, DEGRADED, FAIL)
 
 
 def examine(
@@ -39,7 +42,8 @@ def examine(
         text = f"{candidate.name} does not admit {', '.join(sorted(missing))}"
         return Result(UNSUPPORTED, {}, (Finding("call", "refused", text),))
     started = time.monotonic()
-    trial = Trial(candidate, seed, device, thresholds)
+    guarded = candidate if isinstance(candidate, Guarded) else Guarded(candidate)
+    trial = Trial(guarded, seed, device, thresholds)
     found = _ask(trial, check)
     settled = found.infra or found.lost or found.status in (PASS, UNSUPPORTED)
     if not settled and not isinstance(check, Repeats):
@@ -59,19 +63,32 @@ def _ask(trial: Trial, check: Check) -> Result:
 
 
 def _numbers(trial: Trial, case: Case) -> Result:
-    """Judge output and log-sum-exp of a case."""
-    drawn = inputs.generate(case, trial.seed, trial.device)
-    out, lse = trial.forward(drawn)
-    found = judge(
-        out,
-        lse,
-        oracle.attention(drawn),
-        thresholds=trial.thresholds,
-        dtype=drawn.q.dtype,
-        empty_lse=trial.candidate.lse_on_empty_rows,
-        baseline=oracle.low_precision(drawn),
+    """Judge output, log-sum-exp and gradients of a case."""
+    findings: list[Finding] = []
+    if case.dropout:
+        call, dout = expected.drawn(case, trial.seed, trial.device)
+        keep = dropout.keep(trial, call)
+        findings += dropout.implausible(trial, call, keep)
+        wanted = expected.expect(call, dout, keep)
+    else:
+        wanted = expected.of(case, trial.seed, trial.device)
+    out, lse = trial.forward(wanted.call)
+    found = [Judgement(FAIL if findings else PASS, {}, tuple(findings))]
+    found.append(trial.judge(out, lse, wanted))
+    if wanted.gradients:
+        gradients = trial.backward(wanted.gradients.dout, wanted.call, out, lse)
+        found.append(trial.judge_gradients(gradients, wanted.gradients))
+    return _together(found)
+
+
+def _together(found: Sequence[Judgement]) -> Result:
+    """Return the gravest of some judgements of one case, with the statistics of all."""
+    status = max((judgement.status for judgement in found), key=_WORSE.index)
+    return Result(
+        status,
+        {name: value for judgement in found for name, value in judgement.stats.items()},
+        tuple(x for judgement in found if judgement.status == status for x in judgement.findings),
     )
-    return Result(found.status, found.stats, found.findings)
 
 
 def _settle(first: Result, again: list[Result]) -> Result:

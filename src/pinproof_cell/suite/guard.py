@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +27,8 @@ class AnswerError(Exception):
 class Guarded:
     """A candidate whose every answer is checked: kind, device, type, shape, and its inputs.
 
-    Raises AnswerError from ``forward``. Inputs that the candidate changed are put back first, so
-    that what runs after it sees what it should.
+    Raises AnswerError from ``forward`` and ``backward``. Inputs that the candidate changed are put
+    back first, so that what runs after it sees what it should.
     """
 
     inner: Candidate
@@ -60,46 +62,79 @@ class Guarded:
         """Return why it cannot run here, or None."""
         return self.inner.available()
 
-    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
+    def forward(self, call: Call) -> tuple[Tensor, Tensor | None]:
         """Attend, and check the answer."""
-        tensors = ("q", "k", "v", "alibi_slopes", "sinks")
-        given = {name: x for name in tensors if (x := getattr(call, name)) is not None}
-        before = {name: tensor.clone() for name, tensor in given.items()}
-        try:
-            answer = self.inner.forward(call)
-            _check(answer, call, given)
-        finally:
-            changed = [name for name, x in given.items() if not torch.equal(x, before[name])]
-            for name in changed:
-                given[name].copy_(before[name])
-        if changed:
-            raise AnswerError("input-changed", f"the call changed {', '.join(changed)}")
-        return answer
+        given = _given(call)
+        with _unchanged(given):
+            answer = _sequence(self.inner.forward(call), ("out", "lse"))
+            q = call.q
+            # (batch, nheads, seqlen_q), or (nheads, total_q) of a ragged call.
+            rows = (*q.shape[:-3], q.shape[-2], q.shape[-3])
+            _check("out", answer[0], (*q.shape[:-1], call.v.shape[-1]), q.dtype, given)
+            if answer[1] is not None or "lse" in self.supports:
+                _check("lse", answer[1], rows, torch.float32, given)
+        return answer[0], answer[1]
+
+    def backward(
+        self, dout: Tensor, call: Call, out: Tensor, lse: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients, checked. Raises NotImplementedError where there are none."""
+        backward = getattr(self.inner, "backward", None)
+        if backward is None:
+            raise NotImplementedError(f"{self.name} has no backward")
+        given = _given(call) | {"dout": dout, "out": out}
+        if lse is not None:
+            given["lse"] = lse
+        with _unchanged(given):
+            answer = _sequence(backward(dout, call, out, lse), ("dq", "dk", "dv"))
+            for name, found, like in zip(
+                ("dq", "dk", "dv"), answer, (call.q, call.k, call.v), strict=True
+            ):
+                _check(name, found, tuple(like.shape), like.dtype, given)
+        return answer[0], answer[1], answer[2]
 
 
-def _check(answer: Any, call: Call, given: dict[str, Tensor]) -> None:
-    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
-        raise AnswerError("type", f"the call returned {_kind(answer)}, not (out, lse)")
-    out, lse = answer
-    q = call.q
-    # (batch, nheads, seqlen_q), or (nheads, total_q) of a ragged call.
-    rows = (*q.shape[:-3], q.shape[-2], q.shape[-3])
-    wanted = (
-        ("out", out, (*q.shape[:-1], call.v.shape[-1]), q.dtype),
-        ("lse", lse, rows, torch.float32),
-    )
-    for name, tensor, shape, dtype in wanted:
-        if not isinstance(tensor, Tensor):
-            raise AnswerError("type", f"{name} is {_kind(tensor)}, not a tensor")
-        if tensor.device != q.device:
-            raise AnswerError("device", f"{name} is on {tensor.device}, not on {q.device}")
-        if tuple(tensor.shape) != shape:
-            raise AnswerError("shape", f"{name} is {tuple(tensor.shape)}, not {shape}")
-        if tensor.dtype != dtype:
-            raise AnswerError("dtype", f"{name} is {tensor.dtype}, not {dtype}")
-        owner = _owner(tensor, given)
-        if owner:
-            raise AnswerError("aliases-input", f"{name} lies in the memory of {owner}")
+def _given(call: Call) -> dict[str, Tensor]:
+    tensors = ("q", "k", "v", "alibi_slopes", "sinks")
+    return {name: x for name in tensors if (x := getattr(call, name)) is not None}
+
+
+@contextmanager
+def _unchanged(given: dict[str, Tensor]) -> Iterator[None]:
+    """Put what was changed meanwhile back; raises AnswerError that names it."""
+    before = {name: tensor.clone() for name, tensor in given.items()}
+    try:
+        yield
+    finally:
+        changed = [name for name, x in given.items() if not torch.equal(x, before[name])]
+        for name in changed:
+            given[name].copy_(before[name])
+    if changed:
+        raise AnswerError("input-changed", f"the call changed {', '.join(changed)}")
+
+
+def _sequence(answer: Any, names: tuple[str, ...]) -> Any:
+    if not isinstance(answer, (tuple, list)) or len(answer) != len(names):
+        wanted = ", ".join(names)
+        raise AnswerError("type", f"the call returned {_kind(answer)}, not ({wanted})")
+    return answer
+
+
+def _check(
+    name: str, tensor: Any, shape: tuple[int, ...], dtype: torch.dtype, given: dict[str, Tensor]
+) -> None:
+    if not isinstance(tensor, Tensor):
+        raise AnswerError("type", f"{name} is {_kind(tensor)}, not a tensor")
+    device = given["q"].device
+    if tensor.device != device:
+        raise AnswerError("device", f"{name} is on {tensor.device}, not on {device}")
+    if tuple(tensor.shape) != shape:
+        raise AnswerError("shape", f"{name} is {tuple(tensor.shape)}, not {shape}")
+    if tensor.dtype != dtype:
+        raise AnswerError("dtype", f"{name} is {tensor.dtype}, not {dtype}")
+    owner = _owner(tensor, given)
+    if owner:
+        raise AnswerError("aliases-input", f"{name} lies in the memory of {owner}")
 
 
 def _owner(tensor: Tensor, given: dict[str, Tensor]) -> str | None:

@@ -79,6 +79,8 @@ def _shaped(case: Case, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor
             return _towards(case, q, k, v, -120.0)
         case "edge":
             return _towards(case, q, k, v, 4e4)
+        case "sunken":
+            return _towards(case, q, k, v, -5.5e4)
     return q, k, v
 
 

@@ -37,8 +37,9 @@ from pinproof_cell.mutants import (
 )
 from pinproof_cell.oracle import forward as oracle
 from pinproof_cell.suite import inputs
-from pinproof_cell.suite.cases import Case, suite
+from pinproof_cell.suite.cases import Case
 from pinproof_cell.suite.checks import Repeats
+from pinproof_cell.suite.grid import PLAIN
 from pinproof_cell.suite.guard import Guarded
 from pinproof_cell.suite.repeats import repeat
 from pinproof_cell.suite.trial import CallError, Trial
@@ -136,7 +137,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     append(options.journal, "plan", mutants=[_facts(mutant) for mutant in mutants])
     wanted = set(json.loads(options.cases.read_text(encoding="utf-8")))
-    cases = [case for case in suite() if case.id in wanted]
+    cases = [case for case in PLAIN if case.id in wanted]
     number, of = options.share
     work = _Share(options.journal, mutants)
     work.ask_all(cases[number::of])

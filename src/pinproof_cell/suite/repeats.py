@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 import torch
+from torch import Tensor
 
 from pinproof_cell.judge.findings import Finding
-from pinproof_cell.judge.forward import DEGRADED, PASS, judge
-from pinproof_cell.oracle import forward as oracle
-from pinproof_cell.suite import inputs
+from pinproof_cell.judge.forward import DEGRADED, PASS
+from pinproof_cell.suite import expected
 from pinproof_cell.suite.checks import Repeats
+from pinproof_cell.suite.expected import Expected
 from pinproof_cell.suite.trial import FLAKY, Result, Trial
 
 #: No longer than this, in seconds: a slow kernel is called less often.
@@ -21,30 +22,46 @@ def repeat(trial: Trial, check: Repeats, seconds: float = SECONDS) -> Result:
     """Call a candidate as often as `check` says, at most for `seconds`.
 
     Where a call differs in a bit from the first, the result is FLAKY if its numbers are not those
-    of a correct kernel, and DEGRADED if they are. Raises CallError.
+    of a correct kernel, and DEGRADED if they are. dQ may differ, for who adds it up atomically says
+    so by not being "deterministic". Raises CallError.
     """
     started = time.monotonic()
-    drawn = inputs.generate(check.case, trial.seed, trial.device)
-    first, first_lse = (x.clone() for x in trial.forward(drawn))
+    wanted = expected.of(check.case, trial.seed, trial.device)
+    first = {name: x.clone() for name, x in _answer(trial, wanted).items()}
+    promised = set(first) - (set() if "deterministic" in trial.candidate.supports else {"dq"})
     done = 1
     while done < check.count and time.monotonic() - started < seconds:
-        out, lse = trial.forward(drawn)
+        again = _answer(trial, wanted)
         done += 1
-        elements = int((_bits(out) != _bits(first)).sum() + (_bits(lse) != _bits(first_lse)).sum())
-        if not elements:
-            continue
-        truth = oracle.attention(drawn)
-        verdicts = [
-            judge(*answer, truth, thresholds=trial.thresholds, dtype=drawn.q.dtype)
-            for answer in ((first, first_lse), (out, lse))
-        ]
-        status = DEGRADED if all(v.status == PASS for v in verdicts) else FLAKY
-        text = f"call {done} on the same inputs differs from the first in {elements} numbers"
-        finding = Finding("determinism", "repeats", text, elements, 0)
-        return Result(status, {"repeats": float(done)}, (finding,))
+        for name in promised:
+            elements = int((_bits(again[name]) != _bits(first[name])).sum())
+            if elements:
+                right = _right(trial, wanted, first) and _right(trial, wanted, again)
+                words = f"{name} of call {done} on the same inputs differs from that of the first"
+                finding = Finding(
+                    "determinism", "repeats", f"{words} in {elements} numbers", elements, 0
+                )
+                return Result(DEGRADED if right else FLAKY, {"repeats": float(done)}, (finding,))
     return Result(PASS, {"repeats": float(done)})
 
 
-def _bits(x: torch.Tensor) -> torch.Tensor:
+def _answer(trial: Trial, wanted: Expected) -> dict[str, Tensor]:
+    out, lse = trial.forward(wanted.call)
+    found = {"out": out} if lse is None else {"out": out, "lse": lse}
+    if wanted.gradients:
+        gradients = trial.backward(wanted.gradients.dout, wanted.call, out, lse)
+        found |= zip(("dq", "dk", "dv"), gradients, strict=True)
+    return found
+
+
+def _right(trial: Trial, wanted: Expected, answer: dict[str, Tensor]) -> bool:
+    found = [trial.judge(answer["out"], answer.get("lse"), wanted)]
+    if wanted.gradients:
+        gradients = [answer[name] for name in ("dq", "dk", "dv")]
+        found.append(trial.judge_gradients(gradients, wanted.gradients))
+    return all(judgement.status == PASS for judgement in found)
+
+
+def _bits(x: Tensor) -> Tensor:
     """Return the bits of `x`, so that NaN equals itself."""
     return x.contiguous().view(torch.int16 if x.element_size() == 2 else torch.int32)

@@ -77,10 +77,9 @@ class Session:
                 self.journal.add("loading", candidate=self.name)
             from pinproof_cell import candidates
             from pinproof_cell.suite.cases import FEATURES
-            from pinproof_cell.suite.guard import Guarded
             from pinproof_cell.world import device
 
-            self.candidate = Guarded(candidates.get(self.name))
+            self.candidate = candidates.get(self.name)
             version = self.candidate.version
             unknown = sorted(map(str, self.candidate.supports - FEATURES))
             self.reason = self.candidate.available()

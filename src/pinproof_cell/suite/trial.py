@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from pinproof_cell.call import Call
-from pinproof_cell.candidates import Candidate
 from pinproof_cell.candidates.distribution import failure
+from pinproof_cell.judge import backward
 from pinproof_cell.judge.findings import Finding
-from pinproof_cell.judge.forward import FAIL
+from pinproof_cell.judge.forward import FAIL, Judgement, judge
 from pinproof_cell.judge.thresholds import Thresholds
-from pinproof_cell.suite.guard import AnswerError
+from pinproof_cell.suite.expected import Expected, Gradients
+from pinproof_cell.suite.guard import AnswerError, Guarded
 
 FLAKY, CRASH, ERROR, UNSUPPORTED, NOT_RUN = "FLAKY", "CRASH", "ERROR", "UNSUPPORTED", "NOT-RUN"
 
@@ -59,16 +60,55 @@ class Trial:
     The methods raise CallError where the candidate gives no answer.
     """
 
-    candidate: Candidate
+    candidate: Guarded
     seed: int
     device: str
     thresholds: Thresholds
 
-    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
+    def forward(self, call: Call) -> tuple[Tensor, Tensor | None]:
         """Call the candidate in memory full of NaN, and wait for it: errors belong to this call."""
         _poison((*call.q.shape[:-1], call.v.shape[-1]), call.q)
         with self._answering(), torch.no_grad():
             return self.candidate.forward(call)
+
+    def backward(
+        self, dout: Tensor, call: Call, out: Tensor, lse: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the candidate's gradients, given `out` and `lse` as its forward returned them."""
+        for x in (call.q, call.k, call.v):
+            _poison(tuple(x.shape), x)
+        with self._answering():
+            return self.candidate.backward(dout, call, out, lse)
+
+    def judge(self, out: Tensor, lse: Tensor | None, wanted: Expected) -> Judgement:
+        """Judge output and log-sum-exp; a candidate without "lse" may return None for it."""
+        # The oracle takes a ragged call as a batch of one.
+        return judge(
+            out.reshape(wanted.truth.out.shape),
+            None if lse is None else lse.reshape(wanted.truth.lse.shape),
+            wanted.truth,
+            thresholds=self.thresholds,
+            dtype=wanted.call.q.dtype,
+            empty_lse=self.candidate.lse_on_empty_rows,
+            baseline=wanted.baseline,
+            needs_lse="lse" in self.candidate.supports,
+        )
+
+    def judge_gradients(self, found: Sequence[Tensor], wanted: Gradients) -> Judgement:
+        """Judge dQ, dK and dV."""
+        dq, dk, dv = (
+            x.reshape(getattr(wanted.truth, name).value.shape)
+            for name, x in zip(("dq", "dk", "dv"), found, strict=True)
+        )
+        return backward.judge(
+            dq,
+            dk,
+            dv,
+            wanted.truth,
+            thresholds=self.thresholds,
+            dtype=wanted.dout.dtype,
+            baselines=wanted.baselines,
+        )
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

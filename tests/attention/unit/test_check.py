@@ -177,7 +177,8 @@ def test_a_right_kernel_passes_from_the_command_line(tmp_path: Path) -> None:
     assert document["verdict"] == "PASS"
     assert document["failing"] == []
     assert document["harness"]["status"] == "PASS"
-    assert all(case["status"] == "PASS" for case in document["cases"])
+    statuses = {case["status"] for case in document["cases"]}
+    assert statuses == {"PASS", "UNSUPPORTED"}
     assert document["seconds"] < 60 * max(1.0, os.getloadavg()[0])
 
 

@@ -13,11 +13,13 @@ from pinproof_cell.call import Call
 from pinproof_cell.judge import thresholds
 from pinproof_cell.judge.forward import FAIL, PASS, Judgement, judge
 from pinproof_cell.oracle import forward as oracle
+from pinproof_cell.oracle import lowprecision
 from pinproof_cell.suite import inputs
-from pinproof_cell.suite.cases import Case, suite
+from pinproof_cell.suite.cases import Case
+from pinproof_cell.suite.grid import PLAIN
 
 LIMITS = thresholds.load("cpu")
-CASES = [case for case in suite() if case.seqlen_k]
+CASES = [case for case in PLAIN if case.seqlen_k]
 
 
 def honest(drawn: Call, **changed: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,7 +42,7 @@ def honest(drawn: Call, **changed: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def verdict(case: Case, out: torch.Tensor, lse: torch.Tensor | None) -> Judgement:
     drawn = inputs.generate(case, 0, "cpu")
     truth = oracle.attention(drawn)
-    plain = oracle.low_precision(drawn)
+    plain = lowprecision.attention(drawn)
     return judge(out, lse, truth, thresholds=LIMITS, dtype=drawn.q.dtype, baseline=plain)
 
 

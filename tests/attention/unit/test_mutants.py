@@ -13,7 +13,7 @@ from pinproof_cell.call import Call
 from pinproof_cell.mutants import emulation, everything, source
 from pinproof_cell.request import BadRequestError
 from pinproof_cell.suite import inputs, killmatrix, killworker
-from pinproof_cell.suite.cases import suite
+from pinproof_cell.suite.grid import PLAIN
 
 ROOT = Path(__file__).parents[3]
 MATRIX = ROOT / "results" / "mutants" / "cpu.json"
@@ -114,14 +114,14 @@ def test_mutants_are_many_and_named_once() -> None:
     assert len({mutant.id for mutant in mutants}) == len(mutants)
     assert sum(not mutant.control for mutant in mutants) >= 60
     assert sum(mutant.control for mutant in mutants) >= 8
-    assert {case.id for case in suite()} >= source.CASES
+    assert {case.id for case in PLAIN} >= source.CASES
 
 
 def test_the_emulation_is_the_oracle_but_for_rounding() -> None:
     """In float32, where nothing is rounded away, the honest emulation is attention."""
     from pinproof_cell.oracle import forward as oracle
 
-    for case in suite()[3::8]:
+    for case in PLAIN[3::8]:
         drawn = inputs.generate(case, 0, "cpu")
         q, k, v = (x.float() for x in (drawn.q, drawn.k, drawn.v))
         out, lse = emulation.HONEST(q, k, v, **drawn.keywords())
@@ -134,7 +134,7 @@ def test_the_committed_matrix_is_of_these_mutants_and_cases() -> None:
     """results/mutants/cpu.json holds every mutant and case of today, and nothing survived."""
     document = json.loads(MATRIX.read_text(encoding="utf-8"))
     assert [row["id"] for row in document["mutants"]] == [m.id for m in everything()], AGAIN
-    assert document["cases"] == [case.id for case in suite()], AGAIN
+    assert document["cases"] == [case.id for case in PLAIN], AGAIN
     assert document["survivors"] == document["rejected"] == []
 
 

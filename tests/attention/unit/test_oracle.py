@@ -7,6 +7,7 @@ import torch
 
 from pinproof_cell.call import Call
 from pinproof_cell.oracle import forward as oracle
+from pinproof_cell.oracle import lowprecision
 
 
 def test_zero_logits_count_the_visible_keys() -> None:
@@ -49,7 +50,7 @@ def test_low_precision_is_close_to_the_oracle() -> None:
     slopes = torch.tensor([0.5, 0.25])
     arguments = {"causal": True, "window_size": (9, -1), "softcap": 3.0, "alibi_slopes": slopes}
     error = (
-        oracle.low_precision(Call(q=q, k=k, v=v, **arguments))
+        lowprecision.attention(Call(q=q, k=k, v=v, **arguments))
         - oracle.attention(Call(q=q, k=k, v=v, **arguments)).out
     )
     assert 0 < float(error.abs().max()) < 0.05
