@@ -16,7 +16,7 @@ from pinproof.builds import build as builds
 from pinproof.errors import ExitCode, InfrastructureError, PinproofError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
 from pinproof.evidence.store import Store
-from pinproof.judge import verdict
+from pinproof.judge import judgement
 from pinproof.locks import gitref, wheelhouse
 from pinproof.locks import installer as installers
 from pinproof.locks.installer import Installer
@@ -344,10 +344,11 @@ class _Run:
             }
             if cell.id in self.problems:
                 evidence = {Stage.RESOLVE: self.problems[cell.id]}
-            judged = verdict.judge(cell, evidence, matrix.policy, matrix.checks)
+            judged = judgement.judge(cell, evidence, matrix.policy, matrix.checks)
             required = cell.id in self.chosen.required
             rows.append(Row(cell=cell, judgement=judged, evidence=evidence, required=required))
-        code = verdict.exit_code({row.cell.id: row.judgement for row in rows}, self.chosen.required)
+        judgements = {row.cell.id: row.judgement for row in rows}
+        code = judgement.exit_code(judgements, self.chosen.required)
         if self.broken is not None:
             self._say(f"pinproof: {self.broken}")
             code = ExitCode.INFRASTRUCTURE

@@ -8,8 +8,8 @@ from pinproof.evidence.evidence import Evidence, Outcome, digest_of
 from pinproof.matrix.cell import Cell, Exclusion
 from pinproof.plan.stage import Stage
 
-#: A case with all that serving calls: without a pass of it no cell is SAFE.
-EASY = "128x128-d64-h4k2-causal-bf16-diffuse"
+#: What serving calls all the time: without a pass of it no cell is SAFE.
+EASY = ("bf16", "causal", "gqa")
 EVERY_USE = ("serving", "training", "everything")
 CPU = {"target": "cpu", "gpu": "", "driver": "", "cpu": "Some Processor", "platform": "Linux"}
 H100 = {"target": "sm_90", "gpu": "NVIDIA H100", "driver": "580.1", "cpu": "x", "platform": "Linux"}
@@ -51,23 +51,61 @@ def record(
     )
 
 
-def case(
-    case_id: str,
+def check(
+    name: str,
     status: str = "PASS",
-    *reasons: str,
+    *findings: str,
     z: float | None = 1.5,
     uses: tuple[str, ...] = EVERY_USE,
-    signal: str | None = None,
+    features: tuple[str, ...] = EASY,
+    **more: Any,
 ) -> dict[str, Any]:
-    """Return what one case said of one candidate."""
+    """Return what one check said of one candidate; `more` are its other keys."""
     return {
-        "id": case_id,
+        "id": name,
+        "kind": "case",
         "status": status,
         "uses": list(uses),
+        "features": list(features),
+        "case": {"seqlen_q": 128, "seqlen_k": 128},
         "stats": {} if z is None else {"max_z": z},
-        "reasons": list(reasons),
-        "signal": signal,
+        "findings": [{"check": "output", "statistic": "x", "text": text} for text in findings],
+        "reasons": list(findings),
+        "signal": None,
+        "infra": False,
+        "defect": None,
         "seconds": 0.1,
+        **more,
+    }
+
+
+def candidate(name: str, *checks: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return a candidate of a correctness document, which supports all that it passed."""
+    passed = {word for each in checks if each["status"] == "PASS" for word in each["features"]}
+    return {
+        "name": name,
+        "version": "1.0",
+        "supports": sorted(passed),
+        "available": True,
+        "reason": None,
+        "cases": list(checks),
+        "defects": [],
+        **more,
+    }
+
+
+def known(name: str = "a-defect", *, shown: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    """Return a known defect as a candidate of the document has it."""
+    return {
+        "id": name,
+        "title": "it is wrong",
+        "upstream": "somewhere#1",
+        "since": "1.0",
+        "sees": "the process dies",
+        "avoid": "Sk = 0",
+        "cases": list(shown),
+        "passed": [],
+        **more,
     }
 
 
@@ -84,18 +122,16 @@ def inspect(*candidates: str, capability: str = "cpu", **more: Any) -> dict[str,
     }
 
 
-def correctness(harness: str = "PASS", **candidates: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a correctness document; candidates by name with '_' for '-'."""
+def correctness(*candidates: dict[str, Any], harness: str = "PASS") -> dict[str, Any]:
+    """Return a correctness document."""
     failures = [] if harness == "PASS" else [{"case": "128x128-d64", "reason": "max|z| 90 > 25"}]
     return {
         "schema": 1,
         "stage": "correctness",
         "device": {"kind": "cpu", "capability": "cpu"},
         "harness": {"status": harness, "cases": 96, "failures": failures},
-        "candidates": [
-            {"name": name.replace("_", "-"), "version": "1", "cases": cases}
-            for name, cases in candidates.items()
-        ],
+        "candidates": list(candidates),
+        "incomplete": [],
     }
 
 
@@ -127,21 +163,21 @@ def throughput(*points: dict[str, Any], baseline: str = "triton") -> dict[str, A
 
 
 def whole(
-    *cases: dict[str, Any],
+    *checks: dict[str, Any],
     points: tuple[dict[str, Any], ...] = (),
     machine: dict[str, str] = CPU,
+    defects: tuple[dict[str, Any], ...] = (),
     **more: Any,
 ) -> dict[Stage, Evidence]:
     """Return the evidence of a cell that went all the way, with torch's CPU kernel in it."""
-    found = cases or (case(EASY),)
-    timed = points or (point("torch-cpu-flash"),)
+    found = candidate("torch-cpu-flash", *(checks or (check("easy"),)), defects=list(defects))
     device = {"device": {"capability": machine["target"]}}
     documents = {
         Stage.RESOLVE: {},
         Stage.INSTALL: {},
         Stage.INSPECT: inspect("torch-cpu-flash"),
-        Stage.CORRECTNESS: correctness(torch_cpu_flash=list(found)) | device,
-        Stage.THROUGHPUT: throughput(*timed) | device,
+        Stage.CORRECTNESS: correctness(found) | device,
+        Stage.THROUGHPUT: throughput(*(points or (point("torch-cpu-flash"),))) | device,
         **more,
     }
     return {stage: record(stage, data, machine=machine) for stage, data in documents.items()}

@@ -37,7 +37,8 @@ class Evidence:
     """What one stage of one cell did.
 
     ``digest`` names ``inputs``, everything that the stage read; ``data`` is what it measured
-    ({} unless ``outcome`` is OK); ``reason`` is one line, "" where OK; ``log`` is relative to
+    ({} unless ``outcome`` is OK), with a list ``incomplete`` of what the machine kept it from;
+    ``reason`` is one line, "" where OK; ``log`` is relative to
     the store; ``started`` is ISO 8601 in UTC; ``seconds`` is wall time.
     """
 
@@ -52,6 +53,16 @@ class Evidence:
     log: str = ""
     started: str
     seconds: float
+
+    @property
+    def incomplete(self) -> str:
+        """What the machine kept the stage from seeing, the first of it; "" where nothing."""
+        return str(next(iter(self.data.get("incomplete") or ()), ""))
+
+    @property
+    def is_final(self) -> bool:
+        """True where the stage need not run again on these inputs."""
+        return self.outcome.is_final and not self.incomplete
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values, with its schema number."""

@@ -69,9 +69,9 @@ class Store:
         A run that was stopped, or that the machine failed, takes nothing from what is known: it
         does not replace a final record of the same inputs.
         """
-        if not record.outcome.is_final:
+        if not record.is_final:
             known = self.load(record.cell, record.stage, record.digest)
-            if known is not None and known.outcome.is_final:
+            if known is not None and known.is_final:
                 return
         write_json(self.evidence_path(record.cell, record.stage, record.digest), record.to_json())
 

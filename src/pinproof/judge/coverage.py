@@ -9,18 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pinproof.judge.limits import asked, features, ids
-from pinproof.judge.speed import is_about
+from pinproof.judge.checks import PASS, Candidate, Check, Correctness, ended
+from pinproof.judge.speed import asks_for, is_about
 
 if TYPE_CHECKING:
     from pinproof.matrix.cell import Cell
     from pinproof.matrix.matrixfile import Policy
 
-#: What serving calls all the time: some candidate that the cell is about must pass each of these.
-MUST_PASS = ("bf16", "causal", "grouped heads")
+#: What a use calls all the time, in words. Each is passed by a check with a feature of every set.
+Needs = Mapping[str, tuple[frozenset[str], ...]]
 
-#: Uses that call the backward pass, which the suite does not check yet.
-WITH_BACKWARD = ("training", "everything")
+ALWAYS: Needs = {
+    "bf16": (frozenset({"bf16"}),),
+    "causal": (frozenset({"causal", "causal-rectangular"}),),
+    "grouped heads": (frozenset({"gqa"}),),
+}
+PAGED: Needs = {"paged keys": (frozenset({"paged"}),)}
+BACKWARD: Needs = {
+    f"the backward pass with {word}": (*need, frozenset({"backward"}))
+    for word, need in ALWAYS.items()
+}
 
 
 def devices(cell: Cell, measured: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -34,22 +42,35 @@ def devices(cell: Cell, measured: Mapping[str, Mapping[str, Any]]) -> Iterator[s
             yield f"{stage} ran on {seen or 'an unknown device'}, not on {cell.target}"
 
 
-def features_passed(
-    cell: Cell, candidates: Sequence[Mapping[str, Any]], policy: Policy
+def uses(cell: Cell, correctness: Correctness, policy: Policy) -> Iterator[str]:
+    """Yield the asked uses of whose must-haves no single candidate passed all.
+
+    Serving is for what the cell is about: a kernel of torch does not serve for vLLM's. Training may
+    be any candidate's: none of vLLM's has a backward pass.
+    """
+    asked = set(policy.uses) or {"everything"}
+    found = correctness.candidates
+    about = [item for item in found if is_about(cell, item.name)] or found
+    if asked & {"serving", "everything"}:
+        stack = PAGED if asks_for(cell, "vllm") else {}
+        yield from _least("serving", about, policy, {**ALWAYS, **stack})
+    if asked & {"training", "everything"}:
+        yield from _least("training", found, policy, {**ALWAYS, **BACKWARD})
+
+
+def _least(
+    use: str, candidates: Sequence[Candidate], policy: Policy, needs: Needs
 ) -> Iterator[str]:
-    """Yield the must-have features that no candidate of the cell passed a case with."""
-    about = [item for item in candidates if is_about(cell, item["name"])] or list(candidates)
-    passed: set[str] = set()
-    for candidate in about:
-        for case in ids(asked(candidate, policy), "PASS"):
-            passed |= features(case).keys()
-    missing = [feature for feature in MUST_PASS if feature not in passed]
-    if missing and candidates:
-        yield f"no candidate passed a case with {', or '.join(missing)}"
+    """Yield what the candidate that lacks least still lacks."""
+    lacking = [_lacking(candidate.asked(policy), needs) for candidate in candidates]
+    if lacking and (least := min(lacking, key=len)):
+        yield f"no candidate passed all that {use} needs; the best lacks {', '.join(least)}"
 
 
-def uses(policy: Policy) -> Iterator[str]:
-    """Yield the asked uses that the suite cannot prove."""
-    for use in policy.uses:
-        if use in WITH_BACKWARD:
-            yield f"the backward pass, which {use} needs, is not checked by this version"
+def _lacking(checks: Sequence[Check], needs: Needs) -> list[str]:
+    passed = [check.features for check in ended(checks, PASS)]
+    return [
+        word
+        for word, need in needs.items()
+        if not any(all(any_of & has for any_of in need) for has in passed)
+    ]

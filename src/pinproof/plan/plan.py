@@ -158,11 +158,13 @@ def _with_state(step: Step, memory: Memory, target: str, machine: str, fresh: bo
     if fresh:
         return replace(step, state=State.NEW, reason="asked for with --fresh")
     known = memory.load(step.owner, step.stage, step.digest)
-    if known is not None and known.outcome.is_final:
+    if known is not None and known.is_final:
         reason = f"same inputs as on {known.started[:10]}"
         return replace(step, state=State.CACHED, reason=reason, ended=known.outcome)
     if known is not None:
-        return replace(step, state=State.NEW, reason=f"last time: {known.outcome} ({known.reason})")
+        why = f"not all could be seen ({known.incomplete})" if known.incomplete else ""
+        why = why or f"{known.outcome} ({known.reason})"
+        return replace(step, state=State.NEW, reason=f"last time: {why}")
     last = memory.latest(step.owner, step.stage)
     if last is None:
         return replace(step, state=State.NEW, reason="no evidence yet")

@@ -9,6 +9,7 @@ from typing import Any
 from pinproof.matrix import matrixfile, rules
 from pinproof.matrix.cell import Cell
 from pinproof.matrix.matrixfile import Matrix
+from pinproof.report import results
 from pinproof.report.results import Row
 
 
@@ -42,6 +43,7 @@ def document(row: Row, matrix: Matrix, logs: Path) -> dict[str, Any]:
         "verdict": str(judged.verdict),
         "reason": judged.reason,
         "limits": list(judged.limits),
+        "defects": [results.defect(each) for each in judged.defects],
         "evidence": [
             {
                 "stage": str(stage),
@@ -69,6 +71,9 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"  verdict    {found['verdict']}: {found['reason']}"
     for limit in found["limits"]:
         yield f"  limit      {limit}"
+    for known in found["defects"]:
+        seen = f"shown by {known['shown'][0]}" if known["shown"] else "not shown any more"
+        yield f"  defect     {known['candidate']}: {known['id']}, {known['upstream']}; {seen}"
     if found["excluded"]:
         yield f"  source     {found['excluded']['source']}"
     yield f"  required   {'yes' if found['required'] else 'no'}, for {', '.join(found['uses'])}"

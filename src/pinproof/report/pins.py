@@ -17,7 +17,7 @@ from pinproof.plan.stage import Stage
 
 if TYPE_CHECKING:
     from pinproof.evidence.evidence import Evidence
-    from pinproof.judge.verdict import Judgement
+    from pinproof.judge.judgement import Judgement
     from pinproof.locks.lock import Lock
     from pinproof.matrix.cell import Cell
 

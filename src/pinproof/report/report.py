@@ -146,6 +146,8 @@ def _footer(document: Mapping[str, Any], paint: Callable[[str], str]) -> Iterato
     yield from _excluded(document)
     for limit, ids in _by(cells, lambda cell: cell["limits"]).items():
         yield f"limit: {limit} ({_cells(ids, len(cells))})"
+    for gone, ids in _by(cells, _gone).items():
+        yield f"{gone} ({_cells(ids, len(cells))})"
     known = _by(cells, lambda cell: re.findall(r"\[([A-Z]\d\d)\]", cell["reason"]))
     for failure in filter(None, map(triage.lookup, known)):
         yield f"[{failure.id}] {failure.cause}. Next step: {failure.remedy}"
@@ -163,6 +165,17 @@ def _footer(document: Mapping[str, Any], paint: Callable[[str], str]) -> Iterato
     )
     yield f"policy: {_policy(document)}"
     yield f"logs: {document['logs']}"
+
+
+def _gone(cell: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the known defects that checks met and did not see."""
+    for known in cell.get("defects", ()):
+        if not known["shown"]:
+            version = f" {known['version']}" if known["version"] else ""
+            yield (
+                f"known defect {known['id']} did not show in {known['candidate']}{version}: "
+                f"remove it, or that version from it ({known['upstream']})"
+            )
 
 
 def _baselines(cell: Mapping[str, Any]) -> list[str]:

@@ -13,8 +13,9 @@ from pinproof import __version__
 from pinproof.errors import ConfigurationError
 from pinproof.evidence import store
 from pinproof.evidence.evidence import Evidence, Outcome
+from pinproof.judge.judgement import Carried, Judgement
 from pinproof.judge.triage import plain
-from pinproof.judge.verdict import Judgement, Verdict
+from pinproof.judge.verdict import Verdict
 from pinproof.plan.stage import Stage
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _cell(row: Row) -> dict[str, Any]:
         "verdict": str(judged.verdict),
         "reason": plain(judged.reason),
         "limits": [plain(limit) for limit in judged.limits],
+        "defects": [defect(each) for each in judged.defects],
         "worst_z": _number(judged.worst_z),
         "throughput": None
         if judged.ratio is None
@@ -112,6 +114,22 @@ def _cell(row: Row) -> dict[str, Any]:
             }
             for record in row.evidence.values()
         ],
+    }
+
+
+def defect(carried: Carried) -> dict[str, Any]:
+    """Return a known defect of a candidate, and the checks that spoke of it, as JSON values."""
+    known = carried.known
+    return {
+        "id": known.id,
+        "candidate": carried.candidate,
+        "version": carried.version,
+        "title": known.title,
+        "upstream": known.upstream,
+        "sees": known.sees,
+        "avoid": known.avoid,
+        "shown": list(known.shown),
+        "passed": list(known.passed),
     }
 
 

@@ -58,7 +58,7 @@ class Subject:
 class Symptom:
     """What is seen of a defect: one of ``status``, and of the rest whatever is named.
 
-    ``check`` and ``statistic`` are those of one reason. ``lse_on_empty_rows`` is a defect that the
+    ``check`` and ``statistic`` are those of one finding. ``lse_on_empty_rows`` is a defect that the
     candidate declares: every check that it passes by that convention shows it.
     """
 
@@ -79,8 +79,8 @@ class Symptom:
         named = {"check": self.check, "statistic": self.statistic}
         wanted = {key: value for key, value in named.items() if value is not None}
         return not wanted or any(
-            all(reason.get(key) == value for key, value in wanted.items())
-            for reason in check.get("reasons", ())
+            all(finding.get(key) == value for key, value in wanted.items())
+            for finding in check.get("findings", ())
         )
 
 
@@ -175,7 +175,7 @@ def name_of(subject: Subject, check: Mapping[str, Any]) -> Defect | None:
     """Return the known defect that the finished `check` shows, or None.
 
     `check` holds ``status``, ``case`` and, as far as there are any, ``kind``, ``features``,
-    ``signal``, and ``reasons``, each with its ``check`` and ``statistic``.
+    ``signal``, and ``findings``, each with its ``check`` and ``statistic``.
     """
     return next((known for known in load() if known.shown(subject, check)), None)
 

@@ -5,12 +5,13 @@ Imports no torch: children do, so that nothing that they die of can end this pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pinproof_cell import candidates
-from pinproof_cell.judge import thresholds
+from pinproof_cell.judge import defects, thresholds
 from pinproof_cell.request import SCHEMA, BadRequestError, Request
 from pinproof_cell.suite import checks as suites
 from pinproof_cell.suite.harness import vote, worst
@@ -47,7 +48,7 @@ def run(
     if names is None:
         names = [found.name for found in candidates.find(request.axes, suite.device)]
     voted, seen = vote(suite)
-    runs = [(name, supervise(name, suite)) for name in names]
+    found = [entry(name, supervise(name, suite), request.target) for name in names]
     return {
         "schema": SCHEMA,
         "stage": "correctness",
@@ -56,7 +57,8 @@ def run(
         "seed": request.seed,
         "thresholds": {"target": request.target, "source": thresholds.load(request.target).source},
         "harness": voted,
-        "candidates": [_candidate(name, result) for name, result in runs],
+        "candidates": found,
+        "incomplete": list(incomplete(voted, found, request.uses)),
     }
 
 
@@ -67,13 +69,39 @@ def _directory(request: Request) -> Path:
     return directory.resolve()
 
 
-def _candidate(name: str, result: Run) -> dict[str, Any]:
+def entry(name: str, result: Run, target: str) -> dict[str, Any]:
+    """Return what the document says of one candidate; known defects are named in its checks."""
     session = result.session
+    cases = [check | suites.facts(suites.by_id(check["id"])) for check in result.checks]
+    subject = defects.Subject(
+        candidate=name,
+        version=session.get("version"),
+        target=target,
+        lse_on_empty_rows=session.get("lse_on_empty_rows", -math.inf),
+    )
+    for case in cases:
+        known = defects.name_of(subject, case)
+        case["defect"] = known.id if known else None
     return {
         "name": name,
         "version": session.get("version"),
+        "supports": session.get("supports") or [],
         "available": bool(session) and not session.get("reason"),
         "reason": session.get("reason") if session else "the child told nothing",
         "worst": worst(result.checks),
-        "cases": [check | suites.facts(suites.by_id(check["id"])) for check in result.checks],
+        "cases": cases,
+        "defects": defects.account(subject, cases),
     }
+
+
+def incomplete(
+    voted: Mapping[str, Any], found: Sequence[Mapping[str, Any]], uses: Sequence[str]
+) -> Iterator[str]:
+    """Yield what the machine kept from being seen of the asked uses: such a run is made again."""
+    if voted["status"] == "NOT-RUN":
+        yield f"harness: {voted['failures'][0]['reason']}"
+    for candidate in found:
+        for case in candidate["cases"]:
+            if case["infra"] and (not uses or set(uses).intersection(case["uses"])):
+                yield f"{candidate['name']} {case['id']}: {'; '.join(case['reasons'])}"
+                break

@@ -66,7 +66,7 @@ class Session:
 
     def open(self) -> str | None:
         """Load the candidate and tell the journal; returns why it cannot run here, or None."""
-        facts = version = None
+        found: dict[str, Any] = dict.fromkeys(("version", "device", "supports"))
         try:
             import torch
 
@@ -80,20 +80,20 @@ class Session:
             from pinproof_cell.world import device
 
             self.candidate = candidates.get(self.name)
-            version = self.candidate.version
+            found["version"] = self.candidate.version
+            found["supports"] = sorted(map(str, self.candidate.supports))
+            found["lse_on_empty_rows"] = self.candidate.lse_on_empty_rows
             unknown = sorted(map(str, self.candidate.supports - FEATURES))
             self.reason = self.candidate.available()
             if unknown:
                 self.reason = f"`supports` names unknown features: {', '.join(unknown)}"
-            facts = device.facts(self.target)
+            found["device"] = device.facts(self.target)
         except (Exception, SystemExit) as error:
             from pinproof_cell.candidates.distribution import failure
 
             self.reason = failure(error)
         if self.journal:
-            self.journal.add(
-                "session", candidate=self.name, version=version, reason=self.reason, device=facts
-            )
+            self.journal.add("session", candidate=self.name, reason=self.reason, **found)
         return self.reason
 
     def ask(self, check: Check) -> Result:

@@ -29,8 +29,6 @@ START_LIMIT = 300.0
 CHECK_LIMIT = {"cpu": 120.0, "cuda": 300.0}
 #: After so many dead children the remaining checks do not run: each restart imports torch.
 MOST_DEATHS = 20
-#: Signals that come from outside: the machine that ran out of memory, or somebody who ended us.
-OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"})
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def _blame(journal: Journal, ended: child.Ended, suite: Suite) -> bool:
     begun = journal.unfinished("check")
     if begun is None:
         return False
-    outside = ended.signal in OUTSIDE
+    outside = ended.signal in child.OUTSIDE
     status = "HANG" if ended.timed_out else "NOT-RUN" if outside else "CRASH"
     text = f"no answer in {suite.limit:g} s" if ended.timed_out else ended.reason
     finding = Finding("process", status.lower(), text or "the child ended inside this check")
@@ -129,7 +127,7 @@ def _give_up(journal: Journal, ended: child.Ended, suite: Suite, deaths: int) ->
         infra, text = False, f"not run: {deaths} checks before it ended their process"
     elif len(journal.lines("loading")) > len(sessions):
         text = f"{cause} while the candidate was loaded"
-        if not ended.timed_out and ended.signal not in OUTSIDE:
+        if not ended.timed_out and ended.signal not in child.OUTSIDE:
             status, infra, signal_name = "CRASH", False, ended.signal
     suite.say(f"correctness: giving up, {text}\n{ended.output[-2000:]}")
     done = {line["check"] for line in journal.lines("end")}

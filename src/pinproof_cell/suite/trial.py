@@ -17,11 +17,9 @@ from pinproof_cell.judge.forward import FAIL, Judgement, judge
 from pinproof_cell.judge.thresholds import Thresholds
 from pinproof_cell.suite.expected import Expected, Gradients
 from pinproof_cell.suite.guard import AnswerError, Guarded
+from pinproof_cell.world import memory
 
 FLAKY, CRASH, ERROR, UNSUPPORTED, NOT_RUN = "FLAKY", "CRASH", "ERROR", "UNSUPPORTED", "NOT-RUN"
-
-#: How torch says that the machine has no memory left, beside its own error for that on a GPU.
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -127,9 +125,7 @@ def failed(error: BaseException, device: str) -> Result:
     text = failure(error)
     if isinstance(error, AnswerError):
         return Result(FAIL, {}, (error.finding,))
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in str(error) for words in _NO_MEMORY
-    ):
+    if memory.is_full(error):
         return Result(NOT_RUN, {}, (Finding("process", "no_memory", text),), infra=True)
     if lost(device):
         return Result(CRASH, {}, (Finding("process", "device_lost", text),), lost=True)

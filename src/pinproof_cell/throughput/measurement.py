@@ -28,9 +28,9 @@ from pinproof_cell.kernels import reference
 from pinproof_cell.throughput import arms, journal, pairs, workload
 from pinproof_cell.throughput.bench import Bench
 from pinproof_cell.throughput.journal import Job, Task
-from pinproof_cell.throughput.rounds import Rounds
+from pinproof_cell.throughput.rounds import BaselineError, Rounds
 from pinproof_cell.throughput.workload import Point
-from pinproof_cell.world import device
+from pinproof_cell.world import device, memory
 
 #: The longest warm-up of a pair, and the least time of a pair that was begun, in seconds.
 LONGEST_WARM_UP, LEAST_SECONDS = 3.0, 1.0
@@ -71,8 +71,11 @@ class Process:
             result = self.pair(job.candidate, self.points[job.point], left)
         except arms.CaptureError as error:
             result = {"status": "UNCAPTURED", "reason": str(error)}
+        except BaselineError as error:
+            result = {"status": "HARNESS-BROKEN", "reason": str(error)}
         except (Exception, SystemExit) as error:  # whatever a candidate raises is evidence
-            result = {"status": "ERROR", "reason": failure(error)}
+            status = "NOT-RUN" if memory.is_full(error) else "ERROR"
+            result = {"status": status, "reason": failure(error)}
         faulthandler.cancel_dump_traceback_later()
         self.write("end", job=asdict(job), **result)
         what = result["reason"] or f"{len(result['samples'])} rounds"
@@ -89,7 +92,7 @@ class Process:
             return {"status": "SKIPPED", "reason": "no time was left in the budget"}
         q, k, v = self.bench.inputs(point)
         forward = partial(candidates.get(name).forward, Call(q=q, k=k, v=v, **point.keywords))
-        baseline = partial(reference.attention, q, k, v, mode="fast", **point.keywords)
+        baseline = partial(_baseline, q, k, v, **point.keywords)
         capture = name not in self.task.eager
         rounds = Rounds(
             candidate=self.bench.arm(partial(_output, forward), capture=capture),
@@ -126,6 +129,16 @@ class Process:
             # torch collects garbage before each capture; what was imported need not be searched.
             gc.freeze()
         return self.reasons[name]
+
+
+def _baseline(*inputs: Tensor, **keywords: Any) -> tuple[Tensor, Any]:
+    """Call the baseline. Raises BaselineError: its failure is ours, and not the candidate's."""
+    try:
+        return reference.attention(*inputs, mode="fast", **keywords)
+    except Exception as error:
+        if memory.is_full(error):
+            raise
+        raise BaselineError(f"the baseline raised {failure(error)}") from error
 
 
 def _output(call: Callable[[], tuple[Tensor, Any]]) -> Tensor:

@@ -19,6 +19,10 @@ LOOSE = 0.05
 LEAST_CLOCK = 0.75
 
 
+class BaselineError(Exception):
+    """Our own kernel failed, beside which the candidate is timed."""
+
+
 @dataclass(kw_only=True)
 class Rounds:
     """Interleaved rounds of a candidate against the reference, as they come in."""
@@ -57,7 +61,7 @@ class Rounds:
         Two rounds, the first and one that the candidate cannot foresee, start from a poisoned
         output and must end in the right one.
 
-        Raises ArithmeticError where the reference itself gives no finite output.
+        Raises BaselineError where the reference itself gives no finite output.
         """
         checked = {0, self.rng.randrange(1, rule.least)}
         begin = time.monotonic()
@@ -104,5 +108,5 @@ class Rounds:
     def _disagreement(self) -> float:
         expected = self.reference.output()
         if not bool(torch.isfinite(expected).all()):
-            raise ArithmeticError("the reference's output is not finite")
+            raise BaselineError("the baseline's output is not finite")
         return arms.disagreement(self.candidate.output(), expected)

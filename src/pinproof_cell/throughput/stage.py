@@ -101,6 +101,8 @@ def run(document: dict[str, Any]) -> dict[str, Any]:
         "precision": plan.precision,
         "budget": {"seconds": budget, "spent": round(time.monotonic() - started, 1)},
         "points": points,
+        # What the machine kept from being timed: such a run is made again.
+        "incomplete": [describe(point) for point in points if point["status"] == "NOT-RUN"],
     }
 
 
@@ -151,8 +153,12 @@ def measure(
         settled = digest(journal.read(log), findings, ended, plan.hang)
         if not settled and len(findings.eager) == before:
             # It died before its first job: trying again would find the same.
+            slow = ended.timed_out or ended.signal in child.OUTSIDE
+            status = "NOT-RUN" if slow else "CRASH" if ended.signal else "ERROR"
+            reason = ended.reason or "nothing was done"
             for job in waiting:
-                findings.add(job, {"status": "ERROR", "reason": ended.reason or "nothing was done"})
+                end = {"status": status, "reason": reason, "signal": ended.signal}
+                findings.add(job, end)
             return
         waiting = tuple(job for job in waiting if job not in settled)
 
@@ -179,8 +185,9 @@ def digest(
         # What a candidate raises is in the journal, so 1 is the watchdog's status.
         hung = ended.timed_out or ended.returncode == 1
         why = f"no end within {hang:.0f} s" if hung else ended.reason or "the process ended"
-        reason = f"{why} while it was timed"
-        findings.add(active, {"status": "ERROR", "reason": reason, "signal": ended.signal})
+        status = "HANG" if hung else "NOT-RUN" if ended.signal in child.OUTSIDE else "CRASH"
+        end = {"status": status, "reason": f"{why} while it was timed", "signal": ended.signal}
+        findings.add(active, end)
         settled.add(active)
     return settled
 

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+#: Signals that come from outside: the machine that ran out of memory, or somebody who ended us.
+OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:

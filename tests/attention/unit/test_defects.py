@@ -39,8 +39,8 @@ KERNEL = Subject(candidate="kernel", version="1.5", target="sm_120", lse_on_empt
 
 def check(status: str = "FAIL", **more: Any) -> dict[str, Any]:
     """Return a finished check of the entry's smallest case."""
-    reasons = [{"check": "output", "statistic": "max_z"}] if status == "FAIL" else []
-    return {"id": "x", "status": status, "case": ENTRY["smallest"], "reasons": reasons, **more}
+    findings = [{"check": "output", "statistic": "max_z"}] if status == "FAIL" else []
+    return {"id": "x", "status": status, "case": ENTRY["smallest"], "findings": findings, **more}
 
 
 @pytest.mark.parametrize("known", defects.load(), ids=lambda known: known.id)
@@ -59,7 +59,7 @@ def test_every_shipped_defect_can_be_found_by_its_candidate_condition_and_sympto
         "case": non_default(known.smallest),
         "status": symptom.status[0],
         "signal": symptom.signal,
-        "reasons": [{"check": symptom.check, "statistic": symptom.statistic}],
+        "findings": [{"check": symptom.check, "statistic": symptom.statistic}],
     }
     assert defects.name_of(of, shown) is known
 
@@ -117,8 +117,8 @@ def test_a_failure_of_another_call_is_not_named(change: dict[str, Any]) -> None:
 def test_a_failure_of_another_kind_is_not_named() -> None:
     known = defects.parse(ENTRY)
     assert not known.shown(KERNEL, check("CRASH"))
-    assert not known.shown(KERNEL, check(reasons=[{"check": "lse", "statistic": "max_z"}]))
-    assert not known.shown(KERNEL, check(reasons=[]))
+    assert not known.shown(KERNEL, check(findings=[{"check": "lse", "statistic": "max_z"}]))
+    assert not known.shown(KERNEL, check(findings=[]))
 
 
 def test_a_pass_says_that_a_defect_is_gone_and_an_unsupported_case_says_nothing() -> None:

@@ -16,7 +16,7 @@ from pinproof_cell.request import Request
 from pinproof_cell.throughput import arms, journal, pairs, workload
 from pinproof_cell.throughput import stage as throughput
 from pinproof_cell.throughput.journal import Job
-from pinproof_cell.throughput.rounds import Rounds
+from pinproof_cell.throughput.rounds import BaselineError, Rounds
 from pinproof_cell.world import child, nvml
 
 POINT = "prefill-d64-causal-128"
@@ -76,9 +76,9 @@ def entry(findings, name: str) -> dict:
     return throughput.conclude(job(folder, name), found, PLAN, "cpu", 1.0)
 
 
-def test_a_candidate_that_kills_its_process_is_an_error_with_the_signal(findings):
+def test_a_candidate_that_kills_its_process_is_a_crash_with_the_signal(findings):
     found = entry(findings, "crashing")
-    assert (found["status"], found["signal"]) == ("ERROR", "SIGFPE")
+    assert (found["status"], found["signal"]) == ("CRASH", "SIGFPE")
     assert found["reason"] == "killed by SIGFPE while it was timed"
 
 
@@ -90,7 +90,7 @@ def test_a_candidate_that_raises_is_an_error_in_one_line(findings):
 
 def test_a_candidate_that_hangs_is_given_up_and_named(findings):
     found = entry(findings, "hanging")
-    assert (found["status"], found["reason"]) == ("ERROR", "no end within 12 s while it was timed")
+    assert (found["status"], found["reason"]) == ("HANG", "no end within 12 s while it was timed")
 
 
 @pytest.mark.parametrize("name", ["zero", "remembering"])
@@ -252,7 +252,7 @@ def test_rounds_keep_candidate_and_reference_apart_whatever_their_order():
 def test_a_reference_without_a_finite_output_is_no_fault_of_the_candidate():
     rounds = rounds_of(1.0, 2.0)
     rounds.reference.time = lambda: 2.0  # it leaves its output as it was poisoned
-    with pytest.raises(ArithmeticError, match="reference"):
+    with pytest.raises(BaselineError, match="baseline"):
         rounds.measure(pairs.StopRule())
 
 

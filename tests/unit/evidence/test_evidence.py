@@ -1,5 +1,7 @@
 """Tests of the evidence record."""
 
+from dataclasses import replace
+
 import pytest
 
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
@@ -43,3 +45,11 @@ def test_a_record_with_an_unknown_outcome_is_refused() -> None:
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_only_facts_about_the_combination_are_final(outcome: Outcome) -> None:
     assert outcome.is_final == (outcome in {Outcome.OK, Outcome.FAILED, Outcome.CRASHED})
+
+
+def test_what_the_machine_kept_a_stage_from_seeing_makes_its_record_not_final() -> None:
+    whole = replace(record(), outcome=Outcome.OK, data={"incomplete": []})
+    assert (whole.is_final, whole.incomplete) == (True, "")
+    partly = replace(whole, data={"incomplete": ["a: out of memory", "b: killed"]})
+    assert (partly.is_final, partly.incomplete) == (False, "a: out of memory")
+    assert not replace(record(), outcome=Outcome.INFRA).is_final

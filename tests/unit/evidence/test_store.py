@@ -1,6 +1,7 @@
 """Tests of the store: evidence whole or not at all, one run at a time."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,16 @@ def test_the_latest_evidence_is_the_one_that_started_last(tmp_path: Path) -> Non
     latest = store.latest("cpu-aaaaaa", Stage.INSPECT)
     assert latest is not None
     assert latest.inputs == {"torch": "2"}
+
+
+def test_a_run_that_saw_less_does_not_replace_one_that_saw_all(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    partly = replace(record(), data={"incomplete": ["out of memory"]})
+    store.save(partly)
+    assert store.load("cpu-aaaaaa", Stage.INSPECT, partly.digest) == partly
+    store.save(record())
+    store.save(partly)
+    assert store.load("cpu-aaaaaa", Stage.INSPECT, partly.digest) == record()
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema": 99}', "\x00"])

@@ -1,76 +1,83 @@
-"""Which calls a candidate fails, in words that a user can act on."""
+"""What not to call though the cell is SAFE, in words that a user can act on."""
 
-import pytest
+import judged
+from judged import candidate, check, known
 
 from pinproof.judge import limits
-from pinproof.judge.limits import describe, features, grouped
+from pinproof.judge.checks import Check, Correctness
+from pinproof.judge.limits import grouped
+from pinproof.judge.speed import Speed
 from pinproof.matrix.matrixfile import Policy
 
-GOOD = [
-    "128x128-d64-bf16-diffuse",
-    "113x203-d64-h4k2-causal-fp16-peaked",
-    "5x1-d64-bf16-peaked",
-    "128x217-d64-causal-bf16-peaked",
-]
+OUTSIDE = ("everything",)
 
 
-@pytest.mark.parametrize(
-    ("bad", "expected"),
-    [
-        (["128x0-d64-bf16-diffuse", "128x0-d64-fp16-diffuse"], "Sk = 0"),
-        (["128x217-d64-causal-softcap15-bf16-peaked"], "softcap"),
-        (["203x113-d64-h4k1-causal-fp16-peaked", "130x2-d64-causal-bf16-peaked"],
-         "causal with Sq > Sk"),
-        (["77x77-d256-causal-fp16-diffuse"], "head dimension 256"),
-        (["128x0-d64-bf16-diffuse", "108x256-d64-alibi-bf16-diffuse"], "Sk = 0, or alibi"),
-    ],
-)  # fmt: skip
-def test_what_failing_cases_share_and_no_passing_case_has_is_named(bad, expected):
-    assert describe(bad, GOOD) == expected
+def told(*checks, policy=None, speed=None, **more):
+    found = Correctness.parse(judged.correctness(candidate("kernel", *checks, **more)))
+    return list(limits.limits(found, speed, policy or Policy()))
 
 
-def test_cases_that_nothing_tells_from_a_passing_one_are_named_themselves():
-    twin = "128x128-d64-bf16-diffuse"
-    assert describe([twin], GOOD) == twin
-    many = [f"128x128-d64-bf16-diffuse{'-' * number}" for number in range(6)]
-    assert describe(many, GOOD).endswith("and 3 more cases")
-
-
-def test_a_candidate_that_fails_everywhere_is_not_to_be_called_at_all():
-    assert describe(["128x128-d64-bf16-diffuse"], []) == "any arguments"
-
-
-def test_the_features_of_a_case_are_read_from_its_id():
-    found = features("203x113-d80-h4k1-causal-window33.0-fp16-peaked")
-    assert found.keys() == {
-        "Sq = 203", "Sk = 113", "Sq > Sk", "head dimension 80", "grouped heads", "4 heads on 1",
-        "causal", "window", "window 33.0", "fp16", "peaked inputs",
-    }  # fmt: skip
-
-
-def test_failures_are_grouped_by_kind_the_worst_first():
-    cases = [
-        {"id": "a", "status": "DEGRADED"},
-        {"id": "b", "status": "PASS"},
-        {"id": "c", "status": "CRASH", "signal": "SIGSEGV"},
-        {"id": "d", "status": "CRASH", "signal": "SIGFPE"},
-        {"id": "e", "status": "CRASH", "signal": "SIGSEGV"},
+def test_a_failure_outside_the_asked_uses_is_a_limit_and_inside_it_is_none():
+    crashes = [
+        check(name, "CRASH", uses=OUTSIDE, signal="SIGFPE", z=None, features=("no-keys",))
+        for name in ("b", "c")
     ]
-    shown = [(status, [case["id"] for case in group]) for status, group in grouped(cases)]
-    assert shown == [("CRASH", ["d"]), ("CRASH", ["c", "e"]), ("DEGRADED", ["a"])]
+    assert told(check("a"), *crashes) == ["kernel: do not call with Sk = 0 (SIGFPE)"]
+    assert told(check("a"), *crashes, policy=Policy(uses=("everything",))) == []
 
 
-def test_a_candidate_that_names_what_it_lacks_is_quoted_feature_by_feature() -> None:
-    def refused(case_id: str, what: str) -> dict[str, object]:
-        reasons = [f"sdpa does not admit {what}"]
-        return {"id": case_id, "status": "UNSUPPORTED", "uses": ["serving"], "reasons": reasons}
-
-    cases = [
-        {"id": "128x128-d64-bf16-diffuse", "status": "PASS", "uses": ["serving"]},
-        refused("97x160-d128-window31.7-bf16-diffuse", "window"),
-        refused("128x217-d64-causal-softcap15-bf16-diffuse", "causal-rectangular, softcap"),
+def test_less_precision_is_advice_of_its_own_and_so_is_what_was_not_checked():
+    long = {"features": (*judged.EASY, "far"), "uses": OUTSIDE}
+    degraded = check("b", "DEGRADED", "RMS 1.6 > 1.5", uses=OUTSIDE, features=("softcap",))
+    found = told(check("a"), degraded, check("c", "NOT-RUN", "out of memory", **long))
+    assert found == [
+        "kernel: expect less precision with softcap (RMS 1.6 > 1.5)",
+        "kernel: was not checked with tensors beyond 2^31 elements (out of memory)",
     ]
-    document = {"candidates": [{"name": "sdpa", "cases": cases}]}
-    assert list(limits.limits(document, {}, None, Policy())) == [
-        "sdpa: refuses causal with Sq != Sk, softcap, window"
+
+
+def test_a_known_defect_that_shows_is_a_limit_in_its_own_words_once():
+    crash = check("b", "CRASH", uses=OUTSIDE, signal="SIGFPE", features=("no-keys",), defect="d")
+    found = told(check("a"), crash, defects=[known("d", shown=("b",)), known("e", passed=["a"])])
+    assert found == [
+        "kernel: do not call with Sk = 0: the process dies (known defect d, somewhere#1)"
     ]
+
+
+def test_a_convention_that_passes_is_a_limit_too():
+    found = told(check("a", defect="d"), defects=[known("d", shown=("a",))])
+    assert len(found) == 1
+
+
+def test_a_candidate_that_says_what_it_supports_is_quoted_feature_by_feature():
+    refused = [
+        check("b", "UNSUPPORTED", features=("bf16", "window")),
+        check("c", "UNSUPPORTED", features=("bf16", "causal-rectangular", "softcap")),
+    ]
+    assert told(check("a"), *refused) == ["kernel: refuses causal with Sq != Sk, softcap, window"]
+
+
+def test_what_a_candidate_refuses_though_it_says_it_supports_it_is_described():
+    wide = check("b", "UNSUPPORTED", case={"head_dim": 192})
+    assert told(check("a"), wide) == ["kernel: refuses head dimension 192"]
+
+
+def test_a_speed_that_may_be_below_the_asked_is_a_limit():
+    speed = Speed(candidate="kernel", ratio=0.99, low=0.98, high=1.0)
+    assert told(check("a"), speed=speed, policy=Policy(min_throughput=1.0)) == [
+        "kernel: 0.99 [0.98, 1.00] may be below the asked 1"
+    ]
+    assert told(check("a"), speed=speed, policy=Policy(min_throughput=0.5)) == []
+
+
+def test_failures_are_grouped_by_kind_and_defect_the_worst_first():
+    checks = [
+        judged.check("a", "DEGRADED"),
+        judged.check("b"),
+        judged.check("c", "CRASH", signal="SIGSEGV"),
+        judged.check("d", "CRASH", signal="SIGFPE"),
+        judged.check("e", "CRASH", signal="SIGSEGV"),
+        judged.check("f", "CRASH", signal="SIGSEGV", defect="known"),
+    ]
+    shown = [[check.id for check in group] for group in grouped(map(Check.parse, checks))]
+    assert shown == [["d"], ["c", "e"], ["f"], ["a"]]

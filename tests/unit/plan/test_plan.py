@@ -29,7 +29,12 @@ def work(cell: str, target: str = "cpu", ready: str = "", **more: Any) -> Work:
 
 
 def remember(
-    store: Store, cell: str, what: Stages, outcome: Outcome = Outcome.OK, reason: str = ""
+    store: Store,
+    cell: str,
+    what: Stages,
+    outcome: Outcome = Outcome.OK,
+    reason: str = "",
+    data: dict[str, Any] | None = None,
 ) -> None:
     for stage, owner, inputs, _ in what:
         store.save(
@@ -39,7 +44,7 @@ def remember(
                 digest=digest_of(inputs),
                 outcome=outcome,
                 reason=reason,
-                data={},
+                data=data or {},
                 inputs=inputs,
                 machine={},
                 started="2026-11-23T10:00:00+00:00",
@@ -75,6 +80,19 @@ def test_with_equal_inputs_nothing_runs_not_even_a_lost_environment(tmp_path: Pa
     made = plan.make([work("cpu-a")], store, machine="cpu")
     assert made.todo == ()
     assert "2026-11-23" in made.steps[0].reason
+
+
+def test_what_the_machine_kept_from_being_seen_is_run_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    remember(store, "cpu-a", stages("cpu-a", until=Stage.CORRECTNESS))
+    last = stages("cpu-a")[-1:]
+    remember(store, "cpu-a", last, data={"incomplete": ["a point: out of memory"]})
+    (again,) = (
+        step for step in plan.make([work("cpu-a")], store, machine="cpu").todo
+        if step.stage.measures
+    )  # fmt: skip
+    assert again.stage is Stage.THROUGHPUT
+    assert again.reason == "last time: not all could be seen (a point: out of memory)"
 
 
 def test_a_lost_environment_is_made_again_where_a_later_stage_runs(tmp_path: Path) -> None:

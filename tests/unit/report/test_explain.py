@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import empty_cells
-from judged import cell
+from judged import cell, known, whole
 
 from pinproof import workflow
-from pinproof.judge import verdict
+from pinproof.judge.judgement import judge
 from pinproof.matrix import cell as cells
 from pinproof.matrix import matrixfile
 from pinproof.report import explain
@@ -30,7 +30,7 @@ def test_an_excluded_cell_names_its_rule_and_where_that_is_written(tmp_path: Pat
     excluded = next(
         each for each in cells.expand(matrix) if each.exclusion and each.exclusion.source
     )
-    judged = verdict.judge(excluded, {}, matrix.policy)
+    judged = judge(excluded, {}, matrix.policy)
     row = Row(cell=excluded, judgement=judged, evidence={}, required=False)
     found = explain.document(row, matrix, tmp_path)
     assert excluded.exclusion is not None
@@ -43,3 +43,13 @@ def test_a_cell_as_values_is_what_it_is() -> None:
     document = explain.cell_document(cell(torch="2.13.0", triton="3.9.0"))
     assert document["axes"] == {"torch": "2.13.0", "triton": "3.9.0"}
     assert document["excluded"] is None
+
+
+def test_a_known_defect_is_told_with_its_thread_and_whether_it_still_shows(tmp_path: Path) -> None:
+    matrix = matrixfile.load(SHIPPED).named("cpu")
+    evidence = whole(defects=(known("shown", shown=("a",)), known("gone", passed=["b"])))
+    one = cell()
+    row = Row(cell=one, judgement=judge(one, evidence, matrix.policy), evidence=evidence)
+    text = explain.text(explain.document(row, matrix, tmp_path))
+    assert "defect     torch-cpu-flash: shown, somewhere#1; shown by a\n" in text
+    assert "defect     torch-cpu-flash: gone, somewhere#1; not shown any more\n" in text

@@ -7,7 +7,8 @@ from judged import H100, cell, record
 from wheels import make_wheel, sha256
 
 from pinproof.errors import InfrastructureError, UnsafePinError
-from pinproof.judge.verdict import Judgement, Verdict
+from pinproof.judge.judgement import Judgement
+from pinproof.judge.verdict import Verdict
 from pinproof.locks.installer import find_uv
 from pinproof.locks.lock import Lock, Pin
 from pinproof.plan.stage import Stage

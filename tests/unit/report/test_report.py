@@ -4,7 +4,7 @@ import io
 import re
 
 import pytest
-from judged import case, cell, point, whole
+from judged import cell, check, point, whole
 from test_results import every_kind, row, run
 
 from pinproof.errors import ConfigurationError
@@ -22,7 +22,7 @@ def test_the_table_has_a_row_per_cell_with_its_verdict_reason_and_numbers():
     lines = plain(width=200).splitlines()
     assert lines[0].split("  ")[0] == "cell"
     assert re.sub(r"\s\s+", "|", lines[2]) == (
-        "cpu-000001|2.13.0|3.7.1|-|SAFE|1 of 1 cases pass (torch-cpu-flash); 1 limit below"
+        "cpu-000001|2.13.0|3.7.1|-|SAFE|1 of 1 checks pass (torch-cpu-flash); 1 limit below"
         "|1.5|1.2 [1.19, 1.21]|10s"
     )
     assert re.sub(r"\s\s+", "|", lines[3]).startswith("cpu-000002|2.13.0|3.6.0|-|UNSAFE|")
@@ -39,7 +39,7 @@ def test_an_axis_that_no_cell_uses_has_no_column():
 
 def test_a_long_reason_is_wrapped_to_the_width_of_the_terminal():
     reason = "max|z| 157 > 25 " * 20
-    document = results.document(run(row(cell(), whole(case("a"), case("b", "FAIL", reason)))))
+    document = results.document(run(row(cell(), whole(check("a"), check("b", "FAIL", reason)))))
     lines = plain(document, width=110).splitlines()
     assert max(map(len, lines)) <= 110
     assert "".join(lines).count("157") == 20
@@ -52,7 +52,8 @@ def test_no_width_breaks_the_table(width):
 
 def test_the_footer_says_what_ran_where_the_counts_the_limits_and_where_the_logs_are():
     text = " ".join(plain().split())
-    assert "limit: torch-cpu-flash: do not call with Sk = 0 (SIGFPE) (cpu-000001)" in text
+    limit = "do not call with Sk = 0: the process dies (known defect d, somewhere#1)"
+    assert f"limit: torch-cpu-flash: {limit} (cpu-000001)" in text
     assert "run on: Some Processor, cpu not run: sm_120" in text
     assert (
         "verdicts: 1 EXCLUDED, 1 UNBUILDABLE, 1 UNSAFE, 1 SAFE, 1 UNVERIFIED policy: require all; "
@@ -64,6 +65,15 @@ def test_a_known_failure_comes_with_its_cause_and_next_step():
     text = " ".join(plain().split())
     assert "[B01] nvcc <12.8" in text
     assert "Next step: CUDA>=12.9" in text
+
+
+def test_a_known_defect_that_no_longer_shows_is_told_in_the_footer():
+    text = " ".join(plain().split())
+    assert (
+        "known defect e did not show in torch-cpu-flash 1.0: remove it, or that version from it "
+        "(somewhere#1) (cpu-000001)"
+    ) in text
+    assert "known defect d did not" not in text
 
 
 def test_a_ratio_to_the_interpreter_says_that_it_is_no_gpu_figure():
@@ -121,7 +131,7 @@ def test_the_width_is_that_of_the_terminal_and_fixed_elsewhere(monkeypatch):
 
 def test_markdown_has_one_line_per_cell_and_escapes_what_would_break_the_table():
     reason = "max|z| 157 > 25\nfor <b>*all*</b> `x`"
-    document = results.document(run(row(cell(), whole(case("a"), case("b", "FAIL", reason)))))
+    document = results.document(run(row(cell(), whole(check("a"), check("b", "FAIL", reason)))))
     lines = markdown(document).splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 3

@@ -7,11 +7,12 @@ import math
 import jsonschema
 import judged
 import pytest
-from judged import case, cell, point, record, whole
+from judged import cell, check, known, point, record, whole
 
 from pinproof.errors import ConfigurationError, InfrastructureError
 from pinproof.evidence.evidence import Outcome
-from pinproof.judge.verdict import Verdict, judge
+from pinproof.judge.judgement import judge
+from pinproof.judge.verdict import Verdict
 from pinproof.matrix.matrixfile import Policy
 from pinproof.plan.stage import Stage
 from pinproof.report import results
@@ -45,10 +46,10 @@ def run(*rows, **more):
 
 def every_kind():
     """A run with a cell of many kinds: safe with a limit, crashed, excluded, unavailable."""
-    limited = whole(
-        case(judged.EASY), case("128x0-d64", "CRASH", uses=("everything",), signal="SIGFPE")
-    )
-    crashed = whole(case("a"), case("b", "FAIL", "max|z| inf > 25", z=math.inf))
+    crash = {"uses": ("everything",), "signal": "SIGFPE", "features": ("no-keys",), "defect": "d"}
+    defects = (known("d", shown=("128x0-d64",)), known("e", passed=["a"]))
+    limited = whole(check("a"), check("128x0-d64", "CRASH", **crash), defects=defects)
+    crashed = whole(check("a"), check("b", "FAIL", "max|z| inf > 25", z=math.inf))
     failed = record(
         Stage.BUILD, outcome=Outcome.FAILED, reason="nvcc fatal : no \x1b[31mcompute_120 [B01]"
     )

@@ -1,0 +1,1 @@
+"""Candidates under NVIDIA's compute-sanitizer: memory, races, initialisation, synchronisation."""
