@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import threading
@@ -39,11 +38,6 @@ class Runner:
     works: Mapping[str, CellWork]
     backend: Callable[[str], Backend]
     installer: Callable[[], Installer]
-
-    @functools.cached_property
-    def _outside(self) -> Mapping[str, str]:
-        """What of the caller's environment a cell sees."""
-        return isolated_env(os.environ, {})
 
     def __call__(
         self, lane: Sequence[Step], cancel: threading.Event, started: Started, done: Done
@@ -157,7 +151,7 @@ class Runner:
                 [*tools, "--python", str(python), *TOOLS],
                 *build.commands(str(python), str(store.build_dir(build.key))),
             ),
-            env={**self._outside, **dict(work.settings.env), **variables},
+            env={**isolated_env(os.environ, dict(work.settings.env)), **variables},
             secrets=installer.env,
         )
 
@@ -183,7 +177,7 @@ class Runner:
                 *backend.install(python, lock_file, lock, installer),
                 *(extra if own else []),
             ),
-            env=self._outside,
+            env=isolated_env(os.environ, {}),
             secrets=installer.env,
         )
 
@@ -200,7 +194,7 @@ class Runner:
             venv_backend=backend.nox,
             venv_params=backend.params,
             commands=(["python", "-m", "pinproof_cell", str(step.stage), *files],),
-            env={**self._outside, **env},
+            env=isolated_env(os.environ, env),
             out=out,
         )
 

@@ -53,25 +53,42 @@ class Candidate(Protocol):
     def available(self) -> str | None:
         """Return why it cannot run here, or None where it can. Imports it: call in a child."""
 
-    def forward(self, call: Call) -> tuple[Tensor, Tensor]:
+    def forward(self, call: Call) -> tuple[Tensor, Tensor | None]:
         """Return the output, like q with the head dimension of v, and the natural log-sum-exp.
 
-        The latter is float32 (batch, nheads, seqlen_q), or (nheads, total_q) of a ragged call.
+        The latter is float32 (batch, nheads, seqlen_q), or (nheads, total_q) of a ragged call; None
+        where "lse" is not in `supports`. Raises NotImplementedError for what it does not take.
+
+        With "backward" in `supports` there is ``backward(dout, call, out, lse)`` too, which returns
+        the gradients of q, k and v.
         """
 
 
 def find(axes: Mapping[str, str], device: str) -> tuple[Candidate, ...]:
-    """Return the candidates that a cell of these axes must hold; `device` is "cpu" or "cuda"."""
-    from pinproof_cell.candidates import flash_attn_2, torch_cpu, torch_sdpa, vllm_fa
+    """Return the candidates that a cell of these axes must hold; `device` is "cpu" or "cuda".
 
+    Those that no axis names are found where their distribution is installed.
+    """
+    from pinproof_cell.candidates import (
+        flash_attn_2,
+        flash_attn_4,
+        flash_infer,
+        torch_cpu,
+        torch_sdpa,
+        vllm_fa,
+        vllm_triton,
+    )
+
+    has_vllm = axes.get("vllm", "none") not in ABSENT
     if device == "cpu":
-        return (torch_cpu.CANDIDATE,)
-    found: list[Candidate] = [torch_sdpa.FLASH, torch_sdpa.CUDNN]
+        return (torch_cpu.CANDIDATE, *([vllm_triton.INTERPRETED] if has_vllm else []))
+    found: list[Candidate] = [torch_sdpa.FLASH, torch_sdpa.CUDNN, torch_sdpa.EFFICIENT]
     if axes.get("flash-attn", "none") not in ABSENT:
         found.append(flash_attn_2.CANDIDATE)
-    if axes.get("vllm", "none") not in ABSENT:
-        found += [vllm_fa.FA2, vllm_fa.FA3]
-    return tuple(found)
+    if has_vllm:
+        found += [vllm_fa.FA2, vllm_fa.FA3, vllm_triton.COMPILED]
+    unasked: tuple[Candidate, ...] = (flash_attn_4.CANDIDATE, flash_infer.CANDIDATE)
+    return (*found, *(candidate for candidate in unasked if candidate.version))
 
 
 def get(name: str) -> Candidate:
@@ -81,22 +98,32 @@ def get(name: str) -> Candidate:
     """
     from pinproof_cell.candidates import (
         flash_attn_2,
+        flash_attn_4,
+        flash_infer,
         provider,
         torch_cpu,
+        torch_math,
         torch_sdpa,
         triton_reference,
         vllm_fa,
+        vllm_triton,
     )
 
     known: tuple[Candidate, ...] = (
         triton_reference.REF,
         triton_reference.FAST,
         torch_cpu.CANDIDATE,
+        torch_math.CANDIDATE,
         torch_sdpa.FLASH,
         torch_sdpa.CUDNN,
+        torch_sdpa.EFFICIENT,
         flash_attn_2.CANDIDATE,
+        flash_attn_2.DETERMINISTIC,
+        flash_attn_4.CANDIDATE,
         vllm_fa.FA2,
         vllm_fa.FA3,
+        vllm_triton.CANDIDATE,
+        flash_infer.CANDIDATE,
     )
     for candidate in known:
         if candidate.name == name:

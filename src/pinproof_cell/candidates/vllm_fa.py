@@ -1,14 +1,21 @@
-"""FlashAttention 2 and 3 as vLLM bundles them: `vllm.vllm_flash_attn`, variable lengths only."""
+"""FlashAttention 2 and 3 as vLLM bundles them: `vllm.vllm_flash_attn`, packed or paged.
+
+A dense call is packed first: the interface knows no other. What follows is of vLLM 0.24.0 to
+0.33.0, `flash_attn_interface.py` and the backend that calls it: heads of a multiple of 8, up to
+256; pages of a multiple of 16 rows; no dropout and no gradients; FA2 takes ALiBi and no number of
+splits, FA3 takes splits, and sinks in bfloat16, which its LSE counts in, and no ALiBi.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pinproof_cell.candidates import LSE_MINUS_INF, LSE_PLUS_INF
-from pinproof_cell.candidates.distribution import failure, version
-from pinproof_cell.candidates.flash_attn_2 import plain_lse
-from pinproof_cell.suite.cases import FEATURES
+from pinproof_cell.candidates.alibi import plain_lse
+from pinproof_cell.candidates.distribution import Distributed
+from pinproof_cell.candidates.packing import packed, unpacked, unpacked_lse
+from pinproof_cell.candidates.refusal import bfloat16_sinks, refuse, wants_pages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,53 +23,37 @@ if TYPE_CHECKING:
     from pinproof_cell.call import Call
 
 
-@dataclass(frozen=True)
-class VllmFlashAttention:
-    """One version of FlashAttention in vLLM; heads must be a multiple of 8, up to 256."""
+@dataclass(frozen=True, kw_only=True)
+class VllmFlashAttention(Distributed):
+    """One version of FlashAttention in vLLM."""
 
     generation: int
-    supports: frozenset[str]
-    lse_on_empty_rows: float
     origin: str = "vllm"
 
-    @property
-    def name(self) -> str:
-        """The name in results: vllm-fa2 or vllm-fa3."""
-        return f"vllm-fa{self.generation}"
+    def missing(self) -> str | None:
+        """Return what vLLM says against this version on this machine."""
+        from vllm import vllm_flash_attn as bundled
 
-    @property
-    def version(self) -> str | None:
-        """The version of vLLM."""
-        return version("vllm")
-
-    def available(self) -> str | None:
-        """Return what vLLM says against this version on this machine, or None."""
-        try:
-            import torch
-
-            if not torch.cuda.is_available():
-                return "torch sees no CUDA device"
-            from vllm import vllm_flash_attn as bundled
-
-            reason: str | None = bundled.fa_version_unsupported_reason(self.generation)
-        except Exception as error:
-            return failure(error)
+        reason: str | None = bundled.fa_version_unsupported_reason(self.generation)
         return reason
 
     def forward(self, call: Call) -> tuple[Tensor, Tensor]:
-        """Attend the batch as sequences of equal length, packed one after the other."""
+        """Attend. Raises NotImplementedError for what the interface does not take."""
         from vllm.vllm_flash_attn import flash_attn_varlen_func
 
-        batch, seqlen_q, heads, _ = call.q.shape
-        seqlen_k = call.k.shape[1]
+        refuse(self, call)
+        wants_pages(self, call, 16)
+        batch, layout = packed(call)
         out, lse = flash_attn_varlen_func(
-            call.q.flatten(0, 1),
-            call.k.flatten(0, 1),
-            call.v.flatten(0, 1),
-            seqlen_q,
-            _starts(batch, seqlen_q, call.q),
-            seqlen_k,
-            cu_seqlens_k=_starts(batch, seqlen_k, call.q),
+            batch.q,
+            batch.k,
+            batch.v,
+            layout.max_q,
+            layout.starts_q,
+            layout.max_k,
+            cu_seqlens_k=layout.starts_k,
+            seqused_k=layout.lengths_k if layout.starts_k is None else None,
+            block_table=layout.block_table,
             softmax_scale=call.softmax_scale,
             causal=call.causal,
             window_size=list(call.window_size),
@@ -70,18 +61,33 @@ class VllmFlashAttention:
             alibi_slopes=call.alibi_slopes,
             return_softmax_lse=True,
             fa_version=self.generation,
+            **self._newer(call),
         )
-        # (nheads, total_q): sequence after sequence along the last dimension.
-        lse = lse.reshape(heads, batch, seqlen_q).transpose(0, 1)
-        lse = plain_lse(lse, seqlen_k, call)
-        return out.unflatten(0, (batch, seqlen_q)), lse
+        if self.generation == 2:
+            lse = plain_lse(lse, batch, layout.max_k)
+        return unpacked(out, call), unpacked_lse(lse, call)
+
+    def _newer(self, call: Call) -> dict[str, Any]:
+        """Return what not every vLLM takes, where the call uses it."""
+        found: dict[str, Any] = {"num_splits": call.splits} if call.splits else {}
+        if call.sinks is not None:
+            found["s_aux"] = bfloat16_sinks(self, call)
+        return found
 
 
-def _starts(batch: int, length: int, like: Tensor) -> Tensor:
-    import torch
+_BOTH = frozenset({"fp16", "bf16", "causal", "causal-rectangular", "window", "softcap", "gqa"})
+_BOTH |= {"wide-head", "strided", "empty-rows", "one-key", "no-keys", "varlen", "empty-sequences"}
+_BOTH |= {"paged", "page-16", "page-64", "page-256", "lse"}
 
-    return torch.arange(batch + 1, dtype=torch.int32, device=like.device) * length
-
-
-FA2 = VllmFlashAttention(2, FEATURES - {"fp32", "unaligned-head"}, LSE_PLUS_INF)
-FA3 = VllmFlashAttention(3, FEATURES - {"fp32", "unaligned-head", "alibi"}, LSE_MINUS_INF)
+FA2 = VllmFlashAttention(
+    name="vllm-fa2",
+    generation=2,
+    supports=_BOTH | {"alibi"},
+    lse_on_empty_rows=LSE_PLUS_INF,
+)
+FA3 = VllmFlashAttention(
+    name="vllm-fa3",
+    generation=3,
+    supports=_BOTH | {"splits", "sinks"},
+    lse_on_empty_rows=LSE_MINUS_INF,
+)

@@ -52,7 +52,9 @@ def generate(case: Case, seed: int, device: str, *, beyond: float = BEYOND) -> C
         "splits": case.splits,
     }
     if case.sinks:
-        arguments["sinks"] = torch.randn(case.heads, generator=source).to(device)
+        # As models keep them, and as some kernels take them alone: what bfloat16 holds.
+        sinks = torch.randn(case.heads, generator=source).bfloat16().float()
+        arguments["sinks"] = sinks.to(device)
     if case.layout == "dense":
         q, k, v = (torch.stack(parts) for parts in (queries, keys, values))
         q, k, v = _remembered(case, q.to(device), k.to(device), v.to(device))

@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ from pinproof_cell.world import child, device
 
 #: Longest time of one child, in seconds. `import vllm` has taken a minute on a cold disk.
 TIMEOUT = 180.0
+#: Which files of a distribution hold attention: extension modules, and kernels in Triton.
+UNDER_TEST = {
+    "flash-attn": ("*.so",),
+    "vllm": (
+        "vllm/vllm_flash_attn/*.so",
+        "vllm/v1/attention/ops/triton_unified_attention.py",
+        "vllm/v1/attention/ops/triton_attention_helpers.py",
+        "vllm/attention/ops/triton_unified_attention.py",
+    ),
+}
 
 
 def run(document: dict[str, Any]) -> dict[str, Any]:
@@ -53,11 +64,14 @@ def run(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def modules(request: Request) -> tuple[str, ...]:
-    """Return the modules whose import the cell promises."""
+    """Return the modules whose import the cell promises.
+
+    Of vLLM a CPU can only run its Triton kernel, which is imported without vLLM.
+    """
     names = ["torch", "triton"]
     if request.asks_for("flash-attn"):
         names.append("flash_attn")
-    if request.asks_for("vllm"):
+    if request.asks_for("vllm") and request.target != "cpu":
         names += ["vllm", "vllm.vllm_flash_attn"]
     return tuple(names)
 
@@ -125,15 +139,15 @@ def installed() -> dict[str, str]:
 
 
 def extensions() -> Iterator[dict[str, Any]]:
-    """Yield path, size and sha256 of the extension modules under test: they are what is pinned."""
-    for name, prefix in (("flash-attn", ""), ("vllm", "vllm/vllm_flash_attn/")):
+    """Yield path, size and sha256 of the files under test: they are what is pinned."""
+    for name, patterns in UNDER_TEST.items():
         try:
             files = importlib.metadata.files(name) or []
         except importlib.metadata.PackageNotFoundError:
             continue
         for file in files:
             path = Path(str(file.locate()))
-            if file.suffix == ".so" and str(file).startswith(prefix) and path.is_file():
+            if any(fnmatchcase(str(file), pattern) for pattern in patterns) and path.is_file():
                 yield {
                     "path": str(file),
                     "bytes": path.stat().st_size,

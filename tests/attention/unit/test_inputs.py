@@ -73,6 +73,7 @@ def test_every_kind_is_finite_and_what_its_name_says(kind: str, dtype: str) -> N
 def test_sinks_take_their_share_and_dropout_scales_what_is_left() -> None:
     """A sink of -inf changes nothing; dropping nothing at p = 0.5 doubles the output."""
     call = inputs.generate(Case(9, 30, 16, sinks=True), 0, "cpu")
+    assert torch.equal(call.sinks.bfloat16().float(), call.sinks)
     plain = oracle.attention(replace(call, sinks=None))
     gone = oracle.attention(replace(call, sinks=torch.full((2,), -torch.inf)))
     torch.testing.assert_close(gone.out, plain.out)

@@ -65,8 +65,11 @@ def test_the_real_torch_tells_its_build():
 
 def test_only_what_the_axes_ask_for_is_imported():
     assert inspection.modules(request(torch="2.13.0", vllm="none")) == ("torch", "triton")
-    asked = inspection.modules(request(**{"flash-attn": "2.8.3", "vllm": "0.24.0"}))
+    axes = {"flash-attn": "2.8.3", "vllm": "0.24.0"}
+    asked = inspection.modules(Request(cell="sm90-3f9a1c", target="sm_90", axes=axes))
     assert asked[2:] == ("flash_attn", "vllm", "vllm.vllm_flash_attn")
+    # Of vLLM a CPU runs one kernel, without vLLM.
+    assert inspection.modules(request(vllm="0.24.0")) == ("torch", "triton")
     assert "flash_attn" not in inspection.modules(request(**{"flash-attn": "bundled"}))
 
 
@@ -101,6 +104,18 @@ def test_the_extension_modules_under_test_are_hashed(tmp_path, monkeypatch):
             "sha256": hashlib.sha256(b"machine code").hexdigest(),
         }
     ]
+
+
+def test_kernels_in_triton_are_under_test_as_well(tmp_path, monkeypatch):
+    name = "vllm/v1/attention/ops/triton_unified_attention.py"
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("kernel")
+    record = tmp_path / "vllm-9.9.9.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 9.9.9\n")
+    (record / "RECORD").write_text(f"{name},,\nvllm/v1/attention/ops/common.py,,\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert [found["path"] for found in inspection.extensions()] == [name]
 
 
 def test_nvidia_smi_is_read_where_torch_cannot_be_asked():

@@ -150,14 +150,16 @@ def test_candidates_follow_the_axes() -> None:
         spelled = {name.replace("_", "-"): value for name, value in axes.items()}
         return [found.name for found in candidates.find(spelled, device)]
 
-    torch_only = ["torch-sdpa-flash", "torch-sdpa-cudnn"]
+    torch_only = ["torch-sdpa-flash", "torch-sdpa-cudnn", "torch-sdpa-efficient"]
     assert names("cpu", torch="2.13.0") == ["torch-cpu-flash"]
+    assert names("cpu", vllm="0.33.0") == ["torch-cpu-flash", "vllm-triton"]
     assert names("cuda", torch="2.11.0") == torch_only
     assert names("cuda", flash_attn="2.8.3", vllm="none") == [*torch_only, "flash-attn-2"]
     assert names("cuda", flash_attn="bundled", vllm="0.24.0") == [
         *torch_only,
         "vllm-fa2",
         "vllm-fa3",
+        "vllm-triton",
     ]
     with pytest.raises(ValueError, match="no candidate 'torch-cpu'"):
         candidates.get("torch-cpu")
