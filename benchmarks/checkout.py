@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -33,14 +35,23 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What a command took, in seconds: on the clock, and of processors in its whole tree."""
+
+    wall: float
+    cpu: float
+    output: str
+
+
 def timed(
     words: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None, code: int = 0
-) -> tuple[float, str]:
-    """Run a command and return its wall seconds and its output.
+) -> Timing:
+    """Run a command and say what it took.
 
     Raises RuntimeError where it does not end with `code`: such a time means nothing.
     """
-    began = time.perf_counter()
+    before, began = _children(), time.perf_counter()
     done = subprocess.run(
         list(map(str, words)),
         cwd=cwd,
@@ -50,7 +61,13 @@ def timed(
         text=True,
         check=False,
     )
-    seconds = time.perf_counter() - began
+    wall, cpu = time.perf_counter() - began, _children() - before
     if done.returncode != code:
         raise RuntimeError(f"{' '.join(map(str, words))}\n{done.stdout[-4000:]}")
-    return seconds, done.stdout
+    return Timing(wall=wall, cpu=cpu, output=done.stdout)
+
+
+def _children() -> float:
+    """Return the processor seconds of every child that has ended, and of its children."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

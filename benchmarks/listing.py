@@ -27,7 +27,7 @@ def measure(scratch: Path) -> Claim:
     empty.mkdir()
     (empty / "noxfile.py").write_text(EMPTY, encoding="utf-8")
     pairs = [
-        (timed((*NOX, "-l"), ours)[0], timed((*NOX, "-l"), empty)[0]) for _ in range(PAIRS + 1)
+        (timed((*NOX, "-l"), ours).wall, timed((*NOX, "-l"), empty).wall) for _ in range(PAIRS + 1)
     ][1:]
     ratio = median([one / other for one, other in pairs])
     here, there = (median([pair[side] for pair in pairs]) for side in (0, 1))

@@ -15,18 +15,18 @@ def measure(scratch: Path) -> Claim:
     """Prove the whole cpu matrix, then ask for it again."""
     root = copy(scratch / "project")
     words = (*NOX, "-s", "matrix", "--", "--matrix", "cpu")
-    first, _ = timed(words, root)
+    first = timed(words, root).wall
     before = _written(root)
     again = [timed(words, root) for _ in range(ROUNDS)]
-    ran = [line for _, out in again for line in out.splitlines() if " start " in line]
+    ran = [line for each in again for line in each.output.splitlines() if " start " in line]
     still = _written(root) == before and not ran
-    seconds = median([each for each, _ in again])
+    seconds = median([each.wall for each in again])
     return Claim(
         name="second-run",
         asked=f"nothing runs, and it takes at most {MOST:g} s",
         seen=f"{seconds:.2f} s (first run {first:.0f} s), {len(ran)} steps ran",
         held=seconds <= MOST and still,
-        data={"first": first, "again": [each for each, _ in again], "ran": ran},
+        data={"first": first, "again": [each.wall for each in again], "ran": ran},
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import sys
@@ -10,20 +9,15 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
-from pinproof.builds import build as builds
-from pinproof.errors import ExitCode, InfrastructureError, PinproofError, ResolveError
-from pinproof.evidence.evidence import Evidence, Outcome, digest_of
+from pinproof.errors import ExitCode, InfrastructureError
+from pinproof.evidence.evidence import Evidence, Outcome
 from pinproof.evidence.store import Store
 from pinproof.judge import judgement
-from pinproof.locks import gitref, wheelhouse
 from pinproof.locks import installer as installers
-from pinproof.locks.installer import Installer
 from pinproof.locks.lock import Lock
-from pinproof.locks.resolution import Resolution
-from pinproof.matrix import axis as axes
-from pinproof.matrix import matrixfile, selection
+from pinproof.matrix import selection
 from pinproof.matrix.selection import Selection
 from pinproof.options import Options, root
 from pinproof.plan import plan, preview, recipe
@@ -32,10 +26,10 @@ from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
 from pinproof.report import pins, results
 from pinproof.report.results import Row
-from pinproof.run import environment, progress, runner, scheduler
-from pinproof.run.environment import Backend
+from pinproof.run import progress, runner, scheduler
 from pinproof.run.execute import Executor, now
 from pinproof.run.machine import Machine, this_machine
+from pinproof.run.preparation import Preparation
 
 #: Memory that a step may need, in GiB: fewer steps run side by side where there is less.
 GIB_PER_STEP = 4.0
@@ -133,8 +127,8 @@ class _Run:
         self.out = out
         room = int(machine.memory_gib / GIB_PER_STEP)
         self.jobs = options.jobs or max(1, min(machine.cores, room))
+        self.preparation = Preparation(options, chosen, machine)
         self.known: dict[tuple[str, Stage], Evidence] = {}
-        self.problems: dict[str, Evidence] = {}
         self.done: dict[str, Outcome] = {}
         self.interrupted = False
         self.broken: InfrastructureError | None = None
@@ -144,81 +138,41 @@ class _Run:
         started = now()
         name, cells = self.chosen.matrix.name, self.chosen.tried
         self._say(*self.options.shown(name, len(cells), self.machine, self.jobs))
-        works = self._works()
+        works = self.preparation.asked()
         first = self._plan(works, recipe.resolving)
         if not self.options.dry_run:
             self._walk(first, works)
-        works = self._locked(works)
-        self._plan(works, self._everything)
-        works = self._with_wheels(works)
-        whole = self._plan(works, self._everything)
-        told = {cell: evidence.reason for cell, evidence in self.problems.items()}
+        whole, works = self._planned(self.preparation.locked(works, self.known))
+        told = {cell: evidence.reason for cell, evidence in self.preparation.problems.items()}
         full = self.options.dry_run
         self._say(*preview.lines(whole, self.chosen.cells, told, full=full), "")
         if self.options.dry_run:
             document = preview.document(whole, self.chosen.cells, told)
             return Proof(document=document, works=works, exit_code=ExitCode.OK)
-        # A build is known by its wheel: what installs it is planned when the wheel is there.
-        self._walk(Plan(steps=tuple(s for s in whole.todo if s.stage is Stage.BUILD)), works)
-        works = self._with_wheels(works)
-        self._walk(self._plan(works, self._everything), works)
+        builds = Plan(steps=tuple(step for step in whole.todo if step.stage is Stage.BUILD))
+        if builds.steps:
+            # A build is known by its wheel: what installs it is planned when the wheel is there.
+            self._walk(builds, works)
+            whole, works = self._planned(works)
+        self._walk(whole, works)
         return self._judged(works, started)
 
     def recall(self) -> Proof:
         """Judge what is known now."""
-        works = self._works()
+        works = self.preparation.asked()
         self._plan(works, recipe.resolving)
-        works = self._locked(works)
-        self._plan(works, self._everything)
-        return self._judged(self._with_wheels(works), now())
+        _, works = self._planned(self.preparation.locked(works, self.known))
+        return self._judged(works, now())
 
     def _say(self, *lines: str) -> None:
         for line in lines:
             print(line, file=self.out, flush=True)
 
-    @functools.cached_property
-    def _installer(self) -> Installer:
-        house = wheelhouse.load(self.options.wheelhouse) if self.options.wheelhouse else None
-        return installers.installer(offline=self.options.offline, house=house)
-
-    @functools.cache  # noqa: B019 - lives as long as the run
-    def _backend(self, name: str) -> Backend:
-        python = Path(self.options.python) if self.options.python else None
-        return environment.backend(name, system_python=python)
-
-    def _works(self) -> dict[str, CellWork]:
-        """Say what each cell has to install; what cannot be said is the cell's problem."""
-        works: dict[str, CellWork] = {}
-        matrix = self.chosen.matrix.on(cast("Any", self.options.backend))
-        for cell in self.chosen.tried:
-            system = self._backend(matrixfile.settings(matrix, cell).backend).system()
-            python = system.python if system else "{}.{}".format(*sys.version_info[:2])
-            try:
-                works[cell.id] = recipe.of(
-                    cell,
-                    matrix,
-                    python=python,
-                    system=system.packages if system else None,
-                    today=now()[:10],
-                )
-            except PinproofError as error:
-                self._problem(cell.id, dict(cell.axes), error)
-        return works
-
-    def _problem(self, cell: str, inputs: Mapping[str, Any], error: PinproofError) -> None:
-        conflict = isinstance(error, ResolveError) and error.conflict
-        self.problems[cell] = Evidence(
-            cell=cell,
-            stage=Stage.RESOLVE,
-            digest=digest_of(inputs),
-            outcome=Outcome.FAILED if conflict else Outcome.INFRA,
-            reason=error.what,
-            data={},
-            inputs=inputs,
-            machine=self.machine.facts(),
-            started=now(),
-            seconds=0.0,
-        )
+    def _planned(self, works: Mapping[str, CellWork]) -> tuple[Plan, Mapping[str, CellWork]]:
+        """Plan the whole way, with the wheels that were built as far as they are known."""
+        whole = self._plan(works, self._everything)
+        built = self.preparation.with_wheels(works, self.known)
+        return (whole, works) if built is works else (self._plan(built, self._everything), built)
 
     def _plan(
         self, works: Mapping[str, CellWork], to_work: Callable[[CellWork], plan.Work]
@@ -263,14 +217,12 @@ class _Run:
         """Execute what the plan has to do, and keep the evidence."""
         if not way.todo or self.interrupted or self.broken is not None:
             return
-        if not all(step.stage.measures for step in way.todo):
-            _ = self._installer  # asked here once, or every lane would ask pip at the same time
         shown = progress.make(self.out, len(way.todo))
         execute = runner.Runner(
             executor=self._executor(shown),
             works=works,
-            backend=self._backend,
-            installer=lambda: self._installer,
+            backend=self.preparation.backend,
+            installer=lambda: self.preparation.installer,
         )
 
         def done(step: Step, evidence: Evidence) -> None:
@@ -293,43 +245,6 @@ class _Run:
         finally:
             shown.close()
 
-    def _locked(self, works: Mapping[str, CellWork]) -> dict[str, CellWork]:
-        """Give each work its lock and its commits, as far as they are known."""
-        locked: dict[str, CellWork] = {}
-        for cell, work in works.items():
-            evidence = self.known.get((recipe.lock_owner(work.request), Stage.RESOLVE))
-            if evidence is None or evidence.outcome is not Outcome.OK:
-                locked[cell] = work
-                continue
-            lock = Resolution.from_json(evidence.data).lock
-            try:
-                locked[cell] = replace(work, lock=lock, commits=self._commits(work))
-            except ResolveError as error:
-                self._problem(cell, dict(work.cell.axes), error)
-        return locked
-
-    def _with_wheels(self, works: Mapping[str, CellWork]) -> dict[str, CellWork]:
-        """Give each work the sha256 of the wheels that were built for it."""
-        known = {
-            owner: str(evidence.data["sha256"])
-            for (owner, stage), evidence in self.known.items()
-            if stage is Stage.BUILD and evidence.outcome is Outcome.OK
-        }
-        return {cell: replace(work, built=known) for cell, work in works.items()}
-
-    def _commits(self, work: CellWork) -> dict[str, str]:
-        """Return the commits that the git references of what is built name now."""
-        values = {name: axes.parse(name, work.cell.axis(name)) for name in builds.needed(work.cell)}
-        return {
-            name: self._commit(value)
-            for name, value in values.items()
-            if value.kind is axes.Kind.GIT
-        }
-
-    @functools.cache  # noqa: B019 - lives as long as the run
-    def _commit(self, value: axes.Value) -> str:
-        return gitref.commit(value)
-
     def _judged(self, works: Mapping[str, CellWork], started: str) -> Proof:
         """Judge every cell over the evidence that stands now, also of stages not asked for."""
         self.options = replace(self.options, fresh=False, until=None)
@@ -342,8 +257,8 @@ class _Run:
                 for step in way.of(cell.id)
                 if (step.owner, step.stage) in self.known
             }
-            if cell.id in self.problems:
-                evidence = {Stage.RESOLVE: self.problems[cell.id]}
+            if cell.id in self.preparation.problems:
+                evidence = {Stage.RESOLVE: self.preparation.problems[cell.id]}
             judged = judgement.judge(cell, evidence, matrix.policy, matrix.checks)
             required = cell.id in self.chosen.required
             rows.append(Row(cell=cell, judgement=judged, evidence=evidence, required=required))

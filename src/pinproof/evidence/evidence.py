@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -66,7 +66,7 @@ class Evidence:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values, with its schema number."""
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, **{each.name: getattr(self, each.name) for each in fields(self)}}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Evidence:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,20 +119,20 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
     Raises InfrastructureError where the disk refuses.
     """
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with partial.open("w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
+            partial.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
-                Path(name).unlink()
+                partial.unlink()
             raise
     except OSError as error:
         raise disk_error(path, error) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,12 @@ class Rules:
     facts: Facts
     excluding: tuple[tuple[Expression, Exclusion], ...]
     requiring: tuple[tuple[Expression, tuple[str, ...]], ...]
+
+    @functools.cached_property
+    def of_machine(self) -> Rules:
+        """The rules that need to know the machine: those that expansion could not apply."""
+        own = tuple(pair for pair in self.excluding if pair[0].names & {*facts.MACHINE})
+        return replace(self, excluding=own)
 
     def check(self, cell: Cell, machine: Mapping[str, str] | None = None) -> Exclusion | None:
         """Return why `cell` cannot work, or None.

@@ -78,7 +78,7 @@ def _on_this_machine(cell: Cell, machine: Machine) -> Cell:
     """Apply the rules that need the driver, gcc or glibc, where the cell is for this machine."""
     if cell.exclusion is not None or cell.target != machine.target:
         return cell
-    exclusion = rules.shipped().check(cell, machine.versions)
+    exclusion = rules.shipped().of_machine.check(cell, machine.versions)
     return replace(cell, exclusion=exclusion) if exclusion else cell
 
 

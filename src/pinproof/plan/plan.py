@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -88,7 +89,15 @@ class Plan:
 
     def of(self, cell: str) -> tuple[Step, ...]:
         """Return the steps that `cell` needs, in their order."""
-        return tuple(step for step in self.steps if cell in step.cells)
+        return self._by_cell.get(cell, ())
+
+    @functools.cached_property
+    def _by_cell(self) -> Mapping[str, tuple[Step, ...]]:
+        found: dict[str, list[Step]] = {}
+        for step in self.steps:
+            for cell in step.cells:
+                found.setdefault(cell, []).append(step)
+        return {cell: tuple(steps) for cell, steps in found.items()}
 
 
 def make(

@@ -16,6 +16,9 @@ from typing import IO, Protocol
 #: How long a process group gets between SIGTERM and SIGKILL, in seconds.
 GRACE = 5.0
 
+#: How often a running child's timeout and cancel are looked at, in seconds.
+TICK = 0.1
+
 
 class Cancel(Protocol):
     """Anything that says if a child has to end, such as a `threading.Event`."""
@@ -105,7 +108,7 @@ def run(
         reader = threading.Thread(target=_drain, args=(child, sink, on_line, lines, keep, broken))
         reader.start()
         try:
-            timed_out, cancelled = _wait(child, started, timeout, cancel)
+            timed_out, cancelled = _wait(child, reader, started, timeout, cancel)
         finally:
             # Grandchildren that kept the pipe open would block the reader for ever.
             _end_group(child)
@@ -151,20 +154,21 @@ def _drain(
 
 def _wait(
     child: subprocess.Popen[str],
+    reader: threading.Thread,
     started: float,
     timeout: float | None,
     cancel: Cancel | None,
 ) -> tuple[bool, bool]:
     """Wait for the end, the timeout or the cancel; return (timed out, cancelled)."""
-    pause = 0.005
     while True:
-        try:
-            child.wait(pause)
-        except subprocess.TimeoutExpired:
-            pass
-        else:
+        # The end of the output wakes us at once. A grandchild may hold it open, so the child is
+        # looked at as well; a child may close its output and go on.
+        reader.join(TICK)
+        if not reader.is_alive():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(TICK)
+        if child.poll() is not None:
             return False, False
-        pause = min(pause * 2, 0.1)
         if timeout is not None and time.monotonic() - started > timeout:
             _terminate(child)
             return True, False

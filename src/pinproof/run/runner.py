@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import threading
@@ -38,6 +39,11 @@ class Runner:
     works: Mapping[str, CellWork]
     backend: Callable[[str], Backend]
     installer: Callable[[], Installer]
+
+    @functools.cached_property
+    def _outside(self) -> Mapping[str, str]:
+        """What of the caller's environment a cell sees."""
+        return isolated_env(os.environ, {})
 
     def __call__(
         self, lane: Sequence[Step], cancel: threading.Event, started: Started, done: Done
@@ -151,7 +157,7 @@ class Runner:
                 [*tools, "--python", str(python), *TOOLS],
                 *build.commands(str(python), str(store.build_dir(build.key))),
             ),
-            env={**isolated_env(os.environ, dict(work.settings.env)), **variables},
+            env={**self._outside, **dict(work.settings.env), **variables},
             secrets=installer.env,
         )
 
@@ -177,7 +183,7 @@ class Runner:
                 *backend.install(python, lock_file, lock, installer),
                 *(extra if own else []),
             ),
-            env=isolated_env(os.environ, {}),
+            env=self._outside,
             secrets=installer.env,
         )
 
@@ -194,7 +200,7 @@ class Runner:
             venv_backend=backend.nox,
             venv_params=backend.params,
             commands=(["python", "-m", "pinproof_cell", str(step.stage), *files],),
-            env=isolated_env(os.environ, env),
+            env={**self._outside, **env},
             out=out,
         )
 

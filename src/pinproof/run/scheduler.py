@@ -116,7 +116,7 @@ def _lanes(
     Steps nearest to their cell's end come first, so that the first verdict is early. An exclusive
     step that is ready holds back others, or it would wait until everything else is done.
     """
-    if any(step.exclusive for step in running):
+    if not waiting or any(step.exclusive for step in running):
         return []
     pending = {*waiting, *(step.id for step in running)}
     free = [step for step in waiting.values() if not pending.intersection(step.needs)]

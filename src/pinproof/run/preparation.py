@@ -1,0 +1,125 @@
+"""What each cell has to do, as far as it is known: what it asks for, its lock, its wheels."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from pinproof.builds import build as builds
+from pinproof.errors import PinproofError, ResolveError
+from pinproof.evidence.evidence import Evidence, Outcome, digest_of
+from pinproof.locks import gitref, wheelhouse
+from pinproof.locks import installer as installers
+from pinproof.locks.installer import Installer
+from pinproof.locks.resolution import Resolution
+from pinproof.matrix import axis as axes
+from pinproof.matrix import matrixfile
+from pinproof.matrix.selection import Selection
+from pinproof.options import Options
+from pinproof.plan import recipe
+from pinproof.plan.recipe import CellWork
+from pinproof.plan.stage import Stage
+from pinproof.run import environment
+from pinproof.run.environment import Backend
+from pinproof.run.execute import now
+from pinproof.run.machine import Machine
+
+#: The evidence of a run, by owner and stage.
+Known = Mapping[tuple[str, Stage], Evidence]
+
+Works = Mapping[str, CellWork]
+
+
+class Preparation:
+    """Says what the cells of a run have to do; ``problems`` holds what cannot be said, by cell."""
+
+    def __init__(self, options: Options, chosen: Selection, machine: Machine) -> None:
+        self.options = options
+        self.chosen = chosen
+        self.machine = machine
+        self.problems: dict[str, Evidence] = {}
+        self.backend = functools.cache(self._backend)
+        self._commit = functools.cache(gitref.commit)
+
+    @functools.cached_property
+    def installer(self) -> Installer:
+        """How uv is called in this run."""
+        house = wheelhouse.load(self.options.wheelhouse) if self.options.wheelhouse else None
+        return installers.installer(offline=self.options.offline, house=house)
+
+    def _backend(self, name: str) -> Backend:
+        python = Path(self.options.python) if self.options.python else None
+        return environment.backend(name, system_python=python)
+
+    def asked(self) -> Works:
+        """Return what each cell asks for; what cannot be said is the cell's problem."""
+        works: dict[str, CellWork] = {}
+        matrix = self.chosen.matrix.on(cast("Any", self.options.backend))
+        for cell in self.chosen.tried:
+            system = self.backend(matrixfile.settings(matrix, cell).backend).system()
+            python = system.python if system else "{}.{}".format(*sys.version_info[:2])
+            try:
+                works[cell.id] = recipe.of(
+                    cell,
+                    matrix,
+                    python=python,
+                    system=system.packages if system else None,
+                    today=now()[:10],
+                )
+            except PinproofError as error:
+                self._problem(cell.id, dict(cell.axes), error)
+        return works
+
+    def locked(self, works: Works, known: Known) -> Works:
+        """Give each work its lock and its commits, as far as they are known."""
+        locked: dict[str, CellWork] = {}
+        for cell, work in works.items():
+            evidence = known.get((recipe.lock_owner(work.request), Stage.RESOLVE))
+            if evidence is None or evidence.outcome is not Outcome.OK:
+                locked[cell] = work
+                continue
+            lock = Resolution.from_json(evidence.data).lock
+            try:
+                locked[cell] = replace(work, lock=lock, commits=self._commits(work))
+            except ResolveError as error:
+                self._problem(cell, dict(work.cell.axes), error)
+        return locked
+
+    def with_wheels(self, works: Works, known: Known) -> Works:
+        """Give each work the sha256 of the wheels that were built for it; `works` if none was."""
+        wheels = {
+            owner: str(evidence.data["sha256"])
+            for (owner, stage), evidence in known.items()
+            if stage is Stage.BUILD and evidence.outcome is Outcome.OK
+        }
+        if not wheels:
+            return works
+        return {cell: replace(work, built=wheels) for cell, work in works.items()}
+
+    def _commits(self, work: CellWork) -> dict[str, str]:
+        """Return the commits that the git references of what is built name now."""
+        values = {name: axes.parse(name, work.cell.axis(name)) for name in builds.needed(work.cell)}
+        return {
+            name: self._commit(value)
+            for name, value in values.items()
+            if value.kind is axes.Kind.GIT
+        }
+
+    def _problem(self, cell: str, inputs: Mapping[str, Any], error: PinproofError) -> None:
+        conflict = isinstance(error, ResolveError) and error.conflict
+        self.problems[cell] = Evidence(
+            cell=cell,
+            stage=Stage.RESOLVE,
+            digest=digest_of(inputs),
+            outcome=Outcome.FAILED if conflict else Outcome.INFRA,
+            reason=error.what,
+            data={},
+            inputs=inputs,
+            machine=self.machine.facts(),
+            started=now(),
+            seconds=0.0,
+        )
