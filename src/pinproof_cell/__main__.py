@@ -21,6 +21,7 @@ STAGES = {
     "inspect": ("world.inspection", "record packages, device, imports and candidates"),
     "correctness": ("suite.correctness", "run the attention suite on every candidate"),
     "throughput": ("throughput.stage", "time every candidate against the Triton reference"),
+    "sanitize": ("sanitizer.stage", "call every candidate under compute-sanitizer"),
 }
 
 #: Verb -> (module with ``arguments``, ``EXAMPLE`` and ``main(options)``, what it does).
@@ -41,6 +42,7 @@ examples:
 a request:
   {"schema": 1, "cell": "cpu-3f9a1c", "target": "cpu", "axes": {"torch": "2.13.0"},
    "uses": ["serving"], "suite_dir": "tests/attention", "seed": 0}
+correctness and sanitize also take "candidates": ["NAME", "FILE.py:NAME"] in it
 
 exit status: 0 the result was written, whatever the candidates did; 2 the request is wrong.
 check and mutants: 1 where the kernel, or the suite, does not pass

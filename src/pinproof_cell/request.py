@@ -24,7 +24,7 @@ class Request:
 
     ``target`` is ``"cpu"`` or an architecture such as ``"sm_90"``; ``axes`` are the cell's axis
     values as text; ``budget`` is the time that throughput may take, in seconds, or None for the
-    stage's own.
+    stage's own. ``candidates`` are names, or ``FILE.py:NAME``, in place of what the axes bring.
     """
 
     cell: str
@@ -34,6 +34,7 @@ class Request:
     suite_dir: str = ""
     seed: int = 0
     budget: float | None = None
+    candidates: tuple[str, ...] = ()
     schema: int = field(default=SCHEMA)
 
     @classmethod
@@ -67,11 +68,13 @@ class Request:
         for key, (valid, wanted) in _WANTED.items():
             if key in document and not valid(document[key]):
                 raise BadRequestError(f"{key} is {document[key]!r}, not {wanted}")
-        return cls(**{**document, "uses": tuple(document.get("uses", ()))})
+        lists = {key: tuple(document.get(key, ())) for key in ("uses", "candidates")}
+        return cls(**{**document, **lists})
 
     def document(self) -> dict[str, Any]:
         """Return the request as JSON values, with every default filled in."""
-        return asdict(self) | {"axes": dict(self.axes), "uses": list(self.uses)}
+        lists = {"uses": list(self.uses), "candidates": list(self.candidates)}
+        return asdict(self) | {"axes": dict(self.axes), **lists}
 
     def asks_for(self, axis: str) -> bool:
         """Return whether the cell installs a package of its own for `axis`."""
@@ -106,5 +109,6 @@ _WANTED = {
     "uses": (_is_list_of_words, "a list of words"),
     "suite_dir": (lambda value: isinstance(value, str), "a path"),
     "seed": (_is_count, "a whole number from 0"),
+    "candidates": (_is_list_of_words, "a list of words"),
     "budget": (_is_budget, "a positive number of seconds"),
 }

@@ -46,7 +46,8 @@ def run(
         say=lambda line: print(line, flush=True),
     )
     if names is None:
-        names = [found.name for found in candidates.find(request.axes, suite.device)]
+        known = candidates.find(request.axes, suite.device)
+        names = request.candidates or [found.name for found in known]
     voted, seen = vote(suite)
     found = [entry(name, supervise(name, suite), request.target) for name in names]
     return {

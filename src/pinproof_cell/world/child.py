@@ -67,10 +67,17 @@ def environment(target: str, extra: Mapping[str, str] | None = None) -> dict[str
 
 
 def run(
-    arguments: Sequence[str], *, target: str, timeout: float | None, show: bool = False
+    arguments: Sequence[str],
+    *,
+    target: str,
+    timeout: float | None,
+    show: bool = False,
+    python: bool = True,
+    extra: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run this Python with `arguments` and wait for its end, at most `timeout` seconds.
 
+    Without `python` the first of them is the program itself; `extra` are environment variables.
     Output goes to a file and not to a pipe: a grandchild that outlives a killed child would
     hold a pipe open and us with it. With `show` stdout goes where ours goes, at once, and
     stderr follows at the end.
@@ -78,8 +85,8 @@ def run(
     started = time.monotonic()
     with tempfile.TemporaryFile() as sink:
         process = subprocess.Popen(
-            [sys.executable, *arguments],
-            env=environment(target),
+            [*([sys.executable] if python else []), *arguments],
+            env=environment(target, extra),
             stdin=subprocess.DEVNULL,
             stdout=None if show else sink,
             stderr=sink,

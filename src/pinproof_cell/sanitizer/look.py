@@ -1,0 +1,142 @@
+"""One candidate under each tool: its hazards, each with the calls in which it shows.
+
+A hazard found among several calls is looked for again in each of them alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pinproof_cell.sanitizer import tool as sanitizers
+from pinproof_cell.sanitizer.calls import CALLS
+from pinproof_cell.sanitizer.program import RAN, REFUSED
+from pinproof_cell.sanitizer.report import Hazard
+from pinproof_cell.world.journal import Journal
+
+CLEAN, HAZARD, INCOMPLETE, UNSUPPORTED = "CLEAN", "HAZARD", "INCOMPLETE", "UNSUPPORTED"
+
+#: How long one tool may take over all calls of a candidate, in seconds; most need five to thirty.
+LIMIT = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is looked at, and with what: a candidate on a target, `program` of compute-sanitizer."""
+
+    candidate: str
+    target: str
+    program: Path
+    seed: int = 0
+    limit: float = LIMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One run of one tool: the calls that ran, what was found, what kept it from its end."""
+
+    calls: tuple[str, ...]
+    hazards: tuple[Hazard, ...]
+    reason: str | None
+    session: Mapping[str, Any]
+
+    @property
+    def errors(self) -> tuple[Hazard, ...]:
+        """The hazards that nobody can have intended."""
+        return tuple(hazard for hazard in self.hazards if not hazard.warning)
+
+    def shows(self, hazard: Hazard) -> bool:
+        """Say if it was found here too, at whatever address."""
+        return any(
+            (one.what, one.kernel, one.where) == (hazard.what, hazard.kernel, hazard.where)
+            for one in self.hazards
+        )
+
+
+def at(subject: Subject) -> dict[str, Any]:
+    """Return the entry of one candidate: a run for each tool; none where it cannot be called."""
+    entry: dict[str, Any] = {"name": subject.candidate, "runs": []}
+    with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
+        for tool in sanitizers.TOOLS:
+            found, session = _under(subject, tool, Path(scratch))
+            entry |= {key: session.get(key) for key in ("version", "device", "reason")}
+            if entry["reason"]:
+                return entry | {"runs": []}
+            entry["runs"].append(found)
+            print(f"sanitize {subject.candidate} {_line(found)}", flush=True)
+    return entry
+
+
+def _under(subject: Subject, tool: str, scratch: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Look with one tool at all calls; then at each alone, where it found something."""
+    started = time.monotonic()
+    seen = _once(subject, tool, [case.id for case in CALLS], scratch)
+    alone = {}
+    if seen.errors and len(seen.calls) > 1:
+        alone = {name: _once(subject, tool, [name], scratch) for name in seen.calls}
+    status = HAZARD if seen.errors else INCOMPLETE if seen.reason else CLEAN
+    if status == CLEAN and not seen.calls:
+        status = UNSUPPORTED
+    found = {
+        "tool": tool,
+        "status": status,
+        "calls": list(seen.calls),
+        "hazards": [_hazard(hazard, seen, alone) for hazard in seen.hazards],
+        "reason": seen.reason,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    return found, seen.session
+
+
+def _hazard(hazard: Hazard, seen: Seen, alone: Mapping[str, Seen]) -> dict[str, Any]:
+    """Return a hazard with the calls that show it; all of them where none does alone."""
+    own = [name for name, other in alone.items() if other.shows(hazard)]
+    return {**asdict(hazard), "text": str(hazard), "calls": own or list(seen.calls)}
+
+
+def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path) -> Seen:
+    journal = Journal(scratch / "journal.jsonl")
+    journal.path.unlink(missing_ok=True)
+    words = ["-m", "pinproof_cell.sanitizer.program", "--candidate", subject.candidate]
+    words += ["--target", subject.target, "--seed", str(subject.seed)]
+    words += ["--journal", str(journal.path), *names]
+    ran = sanitizers.run(
+        subject.program, tool, words, target=subject.target, timeout=subject.limit, scratch=scratch
+    )
+    hazards = ran.report.hazards
+    if ran.report.errors and all(hazard.warning for hazard in hazards):
+        # In words that we do not know it still counts.
+        hazards = (*hazards, Hazard(what=f"{ran.report.errors} errors", times=ran.report.errors))
+    return Seen(
+        calls=tuple(line["call"] for line in journal.lines("end") if line["status"] == RAN),
+        hazards=hazards,
+        reason=_reason(ran, journal),
+        session=next(iter(journal.lines("session")), {}),
+    )
+
+
+def _reason(ran: sanitizers.Ran, journal: Journal) -> str | None:
+    """Return what kept a run from looking at all that it should, or None."""
+    session = next(iter(journal.lines("session")), {})
+    if ran.ended.timed_out or session.get("reason"):
+        return ran.ended.reason if ran.ended.timed_out else str(session["reason"])
+    begun = journal.unfinished("call")
+    trouble = "; ".join(ran.report.troubles)
+    if begun or not session:
+        where = f" in {begun['call']}" if begun else ""
+        return f"{trouble or ran.ended.reason or 'the program ended'}{where}"
+    for line in journal.lines("end"):
+        if line["status"] not in (RAN, REFUSED):
+            return f"{line['call']}: {line['reason']}"
+    return trouble or (None if ran.report.is_whole else "the tool gave no summary")
+
+
+def _line(found: Mapping[str, Any]) -> str:
+    """Return one line on one run, for the log."""
+    told = [f"{hazard['text']} ({', '.join(hazard['calls'])})" for hazard in found["hazards"]]
+    why = [*([found["reason"]] if found["reason"] else []), *told]
+    return ", ".join([f"{found['tool']}: {found['status']}", f"{len(found['calls'])} calls", *why])

@@ -1,0 +1,224 @@
+"""Candidates under compute-sanitizer: the real tool on a GPU, its recorded words elsewhere."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pinproof_cell.request import Request
+from pinproof_cell.sanitizer import look, stage, tool
+from pinproof_cell.sanitizer.calls import CALLS, by_id
+from pinproof_cell.suite import inputs
+
+PLANTED = Path(__file__).with_name("planted.py")
+DENSE, DECODE, BACKWARD = (
+    next(case.id for case in CALLS if case.seqlen_q == queries and case.backward is backward)
+    for queries, backward in ((113, False), (1, False), (113, True))
+)
+CLEAN = "========= COMPUTE-SANITIZER\n========= ERROR SUMMARY: 0 errors\n"
+READ = """\
+========= COMPUTE-SANITIZER
+========= Invalid __global__ read of size 16 bytes
+=========     at _copy+0xec0 in planted.py:17
+=========     by thread (18,0,0) in block (0,0,0)
+=========     Access to 0x74505bcccca0 is out of bounds
+=========
+========= ERROR SUMMARY: 1 error
+"""
+#: Runs the program as the tool does, and then says what was recorded for the call in `when`.
+STANDIN = """\
+#!{python}
+import json, os, subprocess, sys
+words = sys.argv[1:]
+if words == ["--version"]:
+    sys.exit(print("NVIDIA (R) Compute Sanitizer\\nVersion 2026.4.0.0 (build 1) (public-release)"))
+at = words.index({python!r})
+caching = os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING")
+open({told!r}, "w").write(json.dumps([words[:at], caching]))
+done = subprocess.run(words[at:])
+text = {text!r} if {when!r} in words else {clean!r}
+open(words[words.index("--log-file") + 1], "w").write(text)
+sys.exit(86 if "ERROR SUMMARY: 1" in text else done.returncode)
+"""
+
+RIGHT = """
+import os
+import planted
+
+def right(*inputs, **keywords):
+    return planted.right(*inputs, **keywords)
+
+def dying(q, *inputs, **keywords):
+    if q.shape[1] == 1:
+        os.kill(os.getpid(), 11)
+    return planted.right(q, *inputs, **keywords)
+
+def raising(q, *inputs, **keywords):
+    raise RuntimeError("bad day")
+
+right.supports = dying.supports = raising.supports = planted.right.supports
+"""
+
+
+@pytest.fixture
+def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that looks at a provider with memcheck, on the CPU."""
+    monkeypatch.setattr(tool, "TOOLS", {"memcheck": tool.TOOLS["memcheck"]})
+    monkeypatch.setattr(look, "CALLS", [by_id(name) for name in (DENSE, DECODE, BACKWARD)])
+    monkeypatch.setenv("PYTHONPATH", str(PLANTED.parent))
+    (tmp_path / "mine.py").write_text(RIGHT, encoding="utf-8")
+
+    def at(name: str = "right", text: str = CLEAN, when: str = "") -> dict[str, Any]:
+        program = standin(tmp_path / "compute-sanitizer", text=text, when=when)
+        candidate = f"{tmp_path / 'mine.py'}:{name}"
+        return look.at(look.Subject(candidate=candidate, target="cpu", program=program))
+
+    return at
+
+
+def standin(path: Path, *, text: str = CLEAN, when: str = "") -> Path:
+    told = str(path.with_name("told.json"))
+    words = {"python": sys.executable, "text": text, "when": when, "clean": CLEAN, "told": told}
+    path.write_text(STANDIN.format(**words), encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def test_a_candidate_without_a_hazard_is_clean_in_the_calls_that_it_supports(seen: Any) -> None:
+    found = seen()
+    assert found["reason"] is None
+    assert found["device"]["kind"] == "cpu"
+    (run,) = found["runs"]
+    assert (run["tool"], run["status"], run["hazards"]) == ("memcheck", "CLEAN", [])
+    assert run["calls"] == [DENSE, DECODE]
+
+
+def test_a_hazard_has_its_kernel_its_address_and_the_call_that_shows_it(seen: Any) -> None:
+    (run,) = seen(text=READ, when=DECODE)["runs"]
+    assert run["status"] == "HAZARD"
+    (hazard,) = run["hazards"]
+    assert hazard["kernel"] == "_copy"
+    assert hazard["address"] == "0x74505bcccca0 is out of bounds"
+    assert hazard["calls"] == [DECODE]
+    assert hazard["text"] == (
+        "Invalid __global__ read of size 16 bytes in _copy at planted.py:17, "
+        "address 0x74505bcccca0 is out of bounds"
+    )
+
+
+def test_a_count_without_words_that_we_know_is_a_hazard_all_the_same(seen: Any) -> None:
+    unknown = "========= Something new at 0x1\n========= ERROR SUMMARY: 1 error\n"
+    (run,) = seen(text=unknown, when=DENSE)["runs"]
+    assert (run["status"], run["hazards"][0]["text"]) == ("HAZARD", "1 errors")
+
+
+def test_a_race_that_may_be_intended_is_listed_and_no_hazard(seen: Any) -> None:
+    race = READ.replace(
+        "Invalid __global__ read of size 16 bytes", "Warning: Race reported between"
+    )
+    (run,) = seen(text=race.replace("1 error", "0 errors"), when=DENSE)["runs"]
+    assert run["status"] == "CLEAN"
+    assert run["hazards"][0]["warning"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("dying", CLEAN, f"in {DECODE}"),
+        ("raising", CLEAN, "RuntimeError: bad day"),
+        ("right", CLEAN.splitlines()[0], "no summary"),
+        ("right", f"========= Internal Sanitizer Error: it missed a launch\n{CLEAN}", "missed"),
+    ],
+)
+def test_what_was_not_looked_at_to_the_end_is_incomplete_and_says_why(
+    seen: Any, name: str, text: str, told: str
+) -> None:
+    (run,) = seen(name, text=text, when=DENSE)["runs"]
+    assert run["status"] == "INCOMPLETE"
+    assert told in run["reason"]
+
+
+def test_a_candidate_that_cannot_be_called_has_a_reason_and_no_run(seen: Any) -> None:
+    found = seen("nothing")
+    assert found["runs"] == []
+    assert "has no callable 'nothing'" in found["reason"]
+
+
+def test_the_tool_is_told_to_go_on_and_the_allocator_not_to_hide_anything(
+    seen: Any, tmp_path: Path
+) -> None:
+    seen()
+    words, caching = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
+    assert caching == "1"
+    assert words[words.index("--destroy-on-device-error") + 1] == "kernel"
+    assert words[words.index("--target-processes") + 1] == "application-only"
+    assert words[words.index("--error-exitcode") + 1] == "86"
+    assert words[words.index("--report-api-errors") + 1] == "no"
+
+
+def test_the_tool_is_found_on_the_path_in_a_toolkit_and_nowhere_else(tmp_path: Path) -> None:
+    for folder in ("path", "home/bin", "wheel/compute-sanitizer"):
+        (tmp_path / folder).mkdir(parents=True)
+    on_path = standin(tmp_path / "path" / tool.NAME)
+    assert tool.find({"PATH": str(on_path.parent)}) == on_path
+    in_home = standin(tmp_path / "home" / "bin" / tool.NAME)
+    assert tool.find({"PATH": "", "CUDA_HOME": str(tmp_path / "home")}) == in_home
+    in_wheel = standin(tmp_path / "wheel" / "compute-sanitizer" / tool.NAME)
+    assert tool.find({"PATH": "", "CUDA_PATH": str(tmp_path / "wheel")}) == in_wheel
+    in_home.chmod(0o644)
+    assert tool.find({"PATH": "", "CUDA_HOME": str(tmp_path / "home")}) != in_home
+    assert tool.version(on_path) == "2026.4.0.0"
+
+
+def test_without_a_gpu_or_the_tool_the_stage_says_so_and_is_incomplete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request = Request(cell="c", target="cpu", axes={}).document()
+    found = stage.run(request)
+    assert "the target is cpu" in found["reason"]
+    assert found["incomplete"] == [found["reason"]]
+    assert found["candidates"] == []
+    monkeypatch.setattr(tool, "find", lambda: None)
+    found = stage.run({**request, "target": "sm_90"})
+    assert "was not found" in found["reason"]
+
+
+@pytest.mark.parametrize("case", CALLS, ids=lambda case: case.id)
+def test_every_call_can_be_made(case: Any) -> None:
+    call = inputs.generate(case, 0, "cpu")
+    assert call.q.numel()
+    assert by_id(case.id) is case
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or tool.find() is None, reason="needs a GPU and compute-sanitizer"
+)
+@pytest.mark.parametrize(
+    ("name", "by", "what", "kernel"),
+    [
+        ("beyond", "memcheck", "Invalid __global__ read", "_copy"),
+        ("unwritten", "initcheck", "Uninitialized __global__", ""),
+        ("right", None, "", ""),
+    ],
+)
+def test_planted_faults_are_found_on_a_gpu_and_a_right_kernel_is_clean(
+    name: str, by: str | None, what: str, kernel: str
+) -> None:
+    major, minor = torch.cuda.get_device_capability()
+    request = Request(
+        cell="c", target=f"sm_{major}{minor}", axes={}, candidates=(f"{PLANTED}:{name}",)
+    )
+    (entry,) = stage.run(request.document())["candidates"]
+    runs = {run["tool"]: run for run in entry["runs"]}
+    assert {tool for tool, run in runs.items() if run["status"] == "HAZARD"} == ({by} - {None})
+    if by:
+        hazard = runs[by]["hazards"][0]
+        assert hazard["what"].startswith(what)
+        assert kernel in hazard["kernel"]
+        assert hazard["calls"]
