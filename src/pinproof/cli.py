@@ -53,6 +53,7 @@ _RUN = (
     option("--until", metavar="STAGE", help="the last stage to run"),
     *_BACKEND,
     switch("--fresh", "measure again what evidence is there for"),
+    switch("--sanitize", "also call every candidate under compute-sanitizer"),
     switch("--offline", "no network"),
     option("--wheelhouse", metavar="DIR", type=Path, help="the only place wheels come from"),
     _FILE,
@@ -292,6 +293,7 @@ def _options(asked: Asked) -> Options:
         jobs=given.get("jobs"),
         dry_run=given.get("dry_run", False),
         fresh=given.get("fresh", False),
+        sanitize=given.get("sanitize", False),
         offline=given.get("offline", False),
         wheelhouse=wheelhouse.absolute() if wheelhouse else None,
     )

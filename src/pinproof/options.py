@@ -32,6 +32,7 @@ class Options:
     jobs: int | None = None
     dry_run: bool = False
     fresh: bool = False
+    sanitize: bool = False
     offline: bool = False
     wheelhouse: Path | None = None
 
@@ -53,6 +54,7 @@ class Options:
     def shown(self, matrix: str, count: int, machine: Machine, jobs: int) -> Iterator[str]:
         """Yield every resolved option as a line."""
         until = f", until {self.until}" if self.until else ""
+        until += ", with compute-sanitizer" if self.sanitize else ""
         chosen = ", ".join([*self.cells, *([self.select] if self.select else [])]) or "all"
         source = f"offline, wheelhouse {self.wheelhouse}" if self.wheelhouse else "package index"
         if self.offline and not self.wheelhouse:

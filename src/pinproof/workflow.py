@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pinproof.errors import ExitCode, InfrastructureError
-from pinproof.evidence.evidence import Evidence, Outcome
+from pinproof.evidence.evidence import Evidence, Outcome, digest_of
 from pinproof.evidence.store import Store
 from pinproof.judge import judgement
 from pinproof.locks import installer as installers
@@ -245,6 +245,15 @@ class _Run:
         finally:
             shown.close()
 
+    def _sanitized(self, work: CellWork | None) -> Evidence | None:
+        """Return what a sanitizer once saw of this very cell: that counts, asked for or not."""
+        if work is None or self.store.latest(work.cell.id, Stage.SANITIZE) is None:
+            return None
+        asked = replace(work, matrix=work.matrix.sanitized())
+        stage, owner, inputs, _ = recipe.everything(asked, self.machine).stages[-1]
+        known = self.store.load(owner, stage, digest_of(inputs)) if inputs is not None else None
+        return known if known is not None and known.is_final else None
+
     def _judged(self, works: Mapping[str, CellWork], started: str) -> Proof:
         """Judge every cell over the evidence that stands now, also of stages not asked for."""
         self.options = replace(self.options, fresh=False, until=None)
@@ -257,6 +266,8 @@ class _Run:
                 for step in way.of(cell.id)
                 if (step.owner, step.stage) in self.known
             }
+            if known := self._sanitized(works.get(cell.id)):
+                evidence.setdefault(Stage.SANITIZE, known)
             if cell.id in self.preparation.problems:
                 evidence = {Stage.RESOLVE: self.preparation.problems[cell.id]}
             judged = judgement.judge(cell, evidence, matrix.policy, matrix.checks)

@@ -18,6 +18,7 @@ GOOD = {
     "uses": ["serving"],
     "suite_dir": "tests/attention",
     "seed": 0,
+    "candidates": ["vllm-fa2", "mine.py:attention"],
 }
 
 

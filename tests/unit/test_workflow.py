@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import empty_cells
 import pytest
+from judged import record
 
 from pinproof import workflow
 from pinproof.errors import ExitCode, InfrastructureError, UnsafePinError
-from pinproof.evidence.evidence import Outcome
+from pinproof.evidence.evidence import Outcome, digest_of
 from pinproof.evidence.store import Store
+from pinproof.judge.verdict import Verdict
+from pinproof.plan import recipe
 from pinproof.plan.stage import Stage
+from pinproof.run.machine import this_machine
 from pinproof.workflow import Proof
 
 
@@ -82,6 +87,36 @@ def test_a_cell_that_is_not_safe_is_not_pinned(tmp_path: Path) -> None:
         with pytest.raises(UnsafePinError):
             workflow.pin(empty_cells.options(tmp_path, cells=cells), tmp_path / "pins")
     assert not (tmp_path / "pins").exists()
+
+
+def test_a_sanitizer_that_is_asked_for_is_a_check_like_any_other(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=1)
+    proof, out = prove(tmp_path, sanitize=True, dry_run=True)
+    assert "with compute-sanitizer" in out
+    (step,) = (step for step in proof.document["steps"] if step["stage"] == "sanitize")
+    assert step["state"] in ("new", "unavailable")
+
+
+def test_a_hazard_that_was_once_seen_counts_whether_the_run_asks_for_it_or_not(
+    tmp_path: Path,
+) -> None:
+    empty_cells.write(tmp_path, count=1)
+    proof, _ = prove(tmp_path)
+    (work,) = proof.works.values()
+    asked = replace(work, matrix=work.matrix.sanitized())
+    stage, owner, inputs, _ = recipe.everything(asked, this_machine()).stages[-1]
+    assert inputs is not None
+    hazard = {"text": "Invalid read", "calls": ["a"], "warning": False}
+    run = {"tool": "memcheck", "status": "HAZARD", "hazards": [hazard]}
+    candidates = [{"name": "kernel", "runs": [run]}]
+    data = {"tool": "1", "device": None, "candidates": candidates, "incomplete": []}
+    seen = record(stage, data)
+    Store(tmp_path / ".pinproof").save(
+        replace(seen, cell=owner, inputs=inputs, digest=digest_of(inputs))
+    )
+    (row,) = workflow.recall(empty_cells.options(tmp_path)).rows
+    assert row.judgement.verdict is Verdict.UNSAFE
+    assert row.judgement.reason == "kernel under memcheck: Invalid read (in a)"
 
 
 def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from pinproof.errors import ExitCode
 from pinproof.evidence.evidence import Evidence, Outcome
-from pinproof.judge import coverage, imports, numbers, timing
+from pinproof.judge import coverage, imports, numbers, sanitized, timing
 from pinproof.judge.checks import Correctness, Known
 from pinproof.judge.limits import limits
+from pinproof.judge.sanitized import Sanitized
 from pinproof.judge.speed import fastest
 from pinproof.judge.verdict import PRECEDENCE, Claim, Verdict
 from pinproof.plan.stage import Stage
@@ -34,6 +35,7 @@ _ENDS: dict[Stage, dict[Outcome, Verdict]] = {
     Stage.INSPECT: {Outcome.FAILED: Verdict.HARNESS_BROKEN, Outcome.CRASHED: Verdict.IMPORT_FAIL},
     Stage.CORRECTNESS: {Outcome.FAILED: Verdict.HARNESS_BROKEN, Outcome.CRASHED: Verdict.CRASH},
     Stage.THROUGHPUT: {Outcome.FAILED: Verdict.HARNESS_BROKEN, Outcome.CRASHED: Verdict.CRASH},
+    Stage.SANITIZE: {Outcome.FAILED: Verdict.HARNESS_BROKEN},
 }
 
 
@@ -51,7 +53,8 @@ class Judgement:
     """A cell's verdict, its first reason, and the numbers that the table shows.
 
     ``limits`` are calls outside the asked uses that fail, and what could not be measured;
-    ``defects`` the known ones that a check spoke of. ``worst_z`` is the largest max|z| in the asked
+    ``defects`` the known ones that a check spoke of; ``sanitizer`` is what compute-sanitizer saw,
+    None where it did not run. ``worst_z`` is the largest max|z| in the asked
     uses (may be infinite). ``ratio`` is the time of the Triton baseline over that of ``fastest``,
     the geometric mean over its points, with its interval ``low`` to ``high``; ``baseline`` says how
     Triton ran. ``ran`` is True where a candidate was really called.
@@ -61,6 +64,7 @@ class Judgement:
     reason: str
     limits: tuple[str, ...] = ()
     defects: tuple[Carried, ...] = ()
+    sanitizer: Sanitized | None = None
     worst_z: float | None = None
     ratio: float | None = None
     low: float | None = None
@@ -86,6 +90,7 @@ def judge(
     correctness = Correctness.parse(_data(evidence, Stage.CORRECTNESS))
     throughput = _data(evidence, Stage.THROUGHPUT)
     speed = fastest(cell, throughput)
+    sanitizer = sanitized.read(_data(evidence, Stage.SANITIZE))
     claims = [
         *_exclusion(cell),
         *_ends(evidence),
@@ -93,9 +98,10 @@ def judge(
         *numbers.harness(correctness),
         *numbers.claims(correctness, inspect, policy),
         *timing.claims(throughput, speed, policy),
+        *sanitized.claims(sanitizer),
         *_missing(evidence, policy, checks),
         *((Verdict.UNVERIFIED, gap) for gap in _gaps(cell, evidence, correctness, policy)),
-        (Verdict.SAFE, numbers.summary(correctness, policy)),
+        (Verdict.SAFE, numbers.summary(correctness, policy) + sanitized.summary(sanitizer)),
     ]
     verdict, reason = min(claims, key=lambda claim: PRECEDENCE.index(claim[0]))
     broken = verdict is Verdict.HARNESS_BROKEN
@@ -104,6 +110,7 @@ def judge(
         reason=reason,
         limits=() if broken else tuple(limits(correctness, speed, policy)),
         defects=() if broken else tuple(_carried(correctness)),
+        sanitizer=sanitizer,
         worst_z=None if broken else numbers.worst_z(correctness, policy),
         ratio=speed.ratio if speed else None,
         low=speed.low if speed else None,

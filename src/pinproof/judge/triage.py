@@ -21,6 +21,7 @@ _KINDS: dict[Stage, tuple[str, ...]] = {
     Stage.INSPECT: ("import", "runtime"),
     Stage.CORRECTNESS: ("import", "runtime", "numerics", "slow"),
     Stage.THROUGHPUT: ("import", "runtime", "numerics", "slow"),
+    Stage.SANITIZE: ("import", "runtime"),
 }
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")

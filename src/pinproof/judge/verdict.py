@@ -9,7 +9,8 @@ UNBUILDABLE     resolve, build or install failed by the combination's own doing
 IMPORT-FAIL     an import that the axes ask for fails, or the asked candidate is not there
 CRASH           a candidate crashed or hung in an asked use, or took its stage down with it
 HARNESS-BROKEN  our reference disagrees with the oracle, or our own program failed
-UNSAFE          a candidate gave wrong numbers or raised, in an asked use or while it was timed
+UNSAFE          a candidate gave wrong numbers or raised, in an asked use or while it was timed, or
+                a sanitizer found a hazard in it
 FLAKY           a candidate gave other numbers each time, in an asked use
 DEGRADED        a candidate is less precise than a correct kernel must be, in an asked use
 SLOW            the throughput interval lies wholly below the policy's minimum

@@ -35,7 +35,7 @@ _STAGES = tuple(stage.value for stage in Stage)
 _LIST_NAME = {"type": "string"}
 
 Use = Literal["serving", "training", "everything"]
-Check = Literal["correctness", "throughput"]
+Check = Literal["correctness", "throughput", "sanitize"]
 Backend = Literal["uv", "system"]
 Profile = Literal["full", "serving"]
 
@@ -144,6 +144,10 @@ class Matrix:
             )
         overrides = tuple(replace(each, backend=None) for each in self.overrides)
         return replace(self, backend=backend, overrides=overrides)
+
+    def sanitized(self) -> Matrix:
+        """Return the matrix with the stage `sanitize` among its checks."""
+        return replace(self, checks=tuple(dict.fromkeys((*self.checks, "sanitize"))))
 
     @property
     def size(self) -> int:

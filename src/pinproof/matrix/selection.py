@@ -44,6 +44,8 @@ def make(options: Options, machine: Machine) -> Selection:
     """
     file = matrixfile.load(options.matrix_file)
     matrix = _matrix(file, options, machine)
+    if options.sanitize:
+        matrix = matrix.sanitized()
     known = tuple(_on_this_machine(cell, machine) for cell in cells.expand(matrix))
     chosen: Sequence[Cell] = cells.select(known, options.select)
     if options.cells:

@@ -159,6 +159,9 @@ def _step(
 
 
 def _with_state(step: Step, memory: Memory, target: str, machine: str, fresh: bool) -> Step:
+    if step.stage is Stage.SANITIZE and target == "cpu":
+        why = "compute-sanitizer looks at kernels of a GPU, and the target is cpu"
+        return replace(step, state=State.UNAVAILABLE, reason=why)
     if step.stage.needs_target and target not in ("cpu", machine):
         here = "has no GPU" if machine == "cpu" else f"is {machine}"
         return replace(step, state=State.UNAVAILABLE, reason=f"needs {target}; this machine {here}")

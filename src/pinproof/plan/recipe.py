@@ -161,7 +161,7 @@ def everything(
     work: CellWork, machine: Machine, *, until: Stage | None = None, ready: str = ""
 ) -> plan.Work:
     """Return the whole way of a cell; `ready` is the install whose environment is on disk."""
-    last = until or Stage.THROUGHPUT
+    last = until or Stage.SANITIZE
     stages = [
         (stage, owner, inputs, work.timeouts[stage])
         for stage, owner, inputs in _stages(work, machine)
@@ -203,7 +203,9 @@ def _stages(
     }
     yield Stage.INSPECT, cell, seen
     for stage in work.checks:
-        yield stage, cell, {**seen, "uses": list(work.matrix.policy.uses)}
+        # What a sanitizer sees is the same whatever a cell is for.
+        uses = {} if stage is Stage.SANITIZE else {"uses": list(work.matrix.policy.uses)}
+        yield stage, cell, seen | uses
 
 
 def installed(work: CellWork, lock: Lock) -> dict[str, Any]:

@@ -16,6 +16,7 @@ class Stage(StrEnum):
     INSPECT = "inspect"
     CORRECTNESS = "correctness"
     THROUGHPUT = "throughput"
+    SANITIZE = "sanitize"
 
     @classmethod
     def parse(cls, text: str) -> Stage:
@@ -37,12 +38,12 @@ class Stage(StrEnum):
     @property
     def measures(self) -> bool:
         """True where the stage runs the cell's own program in its environment."""
-        return self in (Stage.INSPECT, Stage.CORRECTNESS, Stage.THROUGHPUT)
+        return self.position >= Stage.INSPECT.position
 
     @property
     def needs_target(self) -> bool:
         """True where the stage measures the GPU, so that it runs only on the cell's target."""
-        return self in (Stage.CORRECTNESS, Stage.THROUGHPUT)
+        return self.position > Stage.INSPECT.position
 
 
 #: Seconds before a stage counts as hung; a matrix or an override may set another number.
@@ -53,4 +54,5 @@ TIMEOUTS = {
     Stage.INSPECT: 600.0,
     Stage.CORRECTNESS: 3600.0,
     Stage.THROUGHPUT: 1800.0,
+    Stage.SANITIZE: 7200.0,
 }

@@ -185,8 +185,8 @@ def _install(
 def _where(evidence: Mapping[Stage, Evidence]) -> list[str]:
     """Name each machine that measured, once."""
     seen: dict[str, None] = {}
-    for stage in (Stage.INSPECT, Stage.CORRECTNESS, Stage.THROUGHPUT):
-        if stage in evidence:
+    for stage in Stage:
+        if stage.measures and stage in evidence:
             facts = evidence[stage].machine
             gpu, driver = facts.get("gpu"), facts.get("driver")
             what = f"{gpu}, driver {driver}" if gpu else "no GPU"

@@ -146,6 +146,8 @@ def _footer(document: Mapping[str, Any], paint: Callable[[str], str]) -> Iterato
     yield from _excluded(document)
     for limit, ids in _by(cells, lambda cell: cell["limits"]).items():
         yield f"limit: {limit} ({_cells(ids, len(cells))})"
+    for warning, ids in _by(cells, _warnings).items():
+        yield f"compute-sanitizer warns: {warning} ({_cells(ids, len(cells))})"
     for gone, ids in _by(cells, _gone).items():
         yield f"{gone} ({_cells(ids, len(cells))})"
     known = _by(cells, lambda cell: re.findall(r"\[([A-Z]\d\d)\]", cell["reason"]))
@@ -176,6 +178,13 @@ def _gone(cell: Mapping[str, Any]) -> Iterator[str]:
                 f"known defect {known['id']} did not show in {known['candidate']}{version}: "
                 f"remove it, or that version from it ({known['upstream']})"
             )
+
+
+def _warnings(cell: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a sanitizer found that may be intended."""
+    for hazard in (cell.get("sanitizer") or {}).get("hazards", ()):
+        if hazard["warning"]:
+            yield f"{hazard['candidate']} under {hazard['tool']}: {hazard['text']}"
 
 
 def _baselines(cell: Mapping[str, Any]) -> list[str]:

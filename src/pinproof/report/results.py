@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,7 @@ def _cell(row: Row) -> dict[str, Any]:
         "reason": plain(judged.reason),
         "limits": [plain(limit) for limit in judged.limits],
         "defects": [defect(each) for each in judged.defects],
+        "sanitizer": None if judged.sanitizer is None else asdict(judged.sanitizer),
         "worst_z": _number(judged.worst_z),
         "throughput": None
         if judged.ratio is None

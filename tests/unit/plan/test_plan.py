@@ -152,3 +152,13 @@ def test_digests_are_named_and_versions_are_shown_in_a_difference() -> None:
     new = {"code": "a" * 64, "packages": {"torch": "2", "scipy": "3"}, "lock": "c" * 64}
     assert plan.difference(old, new) == "torch 1 -> 2, numpy removed, scipy 3 added"
     assert plan.difference({"code": "a" * 64}, {"code": "b" * 64}) == "code"
+
+
+def test_a_sanitizer_has_nothing_to_look_at_on_a_processor(tmp_path: Path) -> None:
+    asked = Work(cell="cpu-a", target="cpu", stages=((Stage.SANITIZE, "cpu-a", {"a": 1}, 9.0),))
+    (step,) = plan.make([asked], Store(tmp_path), machine="cpu").steps
+    assert step.state is State.UNAVAILABLE
+    assert step.reason.startswith("compute-sanitizer looks at kernels of a GPU")
+    on_gpu = Work(cell="a", target="sm_90", stages=((Stage.SANITIZE, "a", {"a": 1}, 9.0),))
+    (step,) = plan.make([on_gpu], Store(tmp_path), machine="sm_90").steps
+    assert (step.state, step.gpu) == (State.NEW, True)

@@ -14,6 +14,7 @@ def test_a_cell_meets_the_stages_in_their_order() -> None:
         "inspect",
         "correctness",
         "throughput",
+        "sanitize",
     ]
 
 
@@ -21,6 +22,10 @@ def test_only_what_measures_kernels_needs_the_target() -> None:
     assert {stage for stage in Stage if stage.needs_target} == {
         Stage.CORRECTNESS,
         Stage.THROUGHPUT,
+        Stage.SANITIZE,
+    }
+    assert {stage for stage in Stage if stage.measures and not stage.needs_target} == {
+        Stage.INSPECT
     }
 
 
