@@ -49,6 +49,12 @@ def pins(session: nox.Session) -> None:
 
 
 @on_host()
+def fuzz(session: nox.Session) -> None:
+    """Search the kernels of a cell for failures: `nox -s fuzz -- CELL`."""
+    sessions.pinproof(session, ROOT, "fuzz", *session.posargs)
+
+
+@on_host()
 def audit(session: nox.Session) -> None:
     """Say which GPU code libraries hold: `nox -s audit -- WHEEL|DIRECTORY|REQUIREMENT...`."""
     sessions.pinproof(session, ROOT, "audit", *session.posargs)
