@@ -68,7 +68,6 @@ class Preparation:
                     matrix,
                     python=python,
                     system=system.packages if system else None,
-                    records=system.records if system else None,
                     today=now()[:10],
                 )
             except PinproofError as error:

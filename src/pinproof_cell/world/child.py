@@ -6,8 +6,10 @@ group of the stage: when the host ends the group, they go with it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -108,6 +110,71 @@ def run(
         output=output,
         timed_out=timed_out,
     )
+
+
+class Conversation:
+    """A child that answers each line with one line, until it dies of one.
+
+    It is told ``--replies FD`` beside `arguments`: its answers go there, since a candidate may
+    print what it likes. It reads the lines from stdin.
+    """
+
+    def __init__(self, arguments: Sequence[str], *, target: str) -> None:
+        self._sink = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the child)
+        self._replies, theirs = os.pipe()
+        self._pending = b""
+        self._started = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments, "--replies", str(theirs)],
+            env=environment(target),
+            stdin=subprocess.PIPE,
+            stdout=self._sink,
+            stderr=self._sink,
+            pass_fds=(theirs,),
+        )
+        os.close(theirs)
+
+    def say(self, line: str) -> None:
+        """Send one line; a child that is gone does not mind."""
+        assert self._process.stdin is not None  # noqa: S101  (it is a pipe)
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+
+    def hear(self, timeout: float) -> str | Ended:
+        """Return the next answer, or how the child ended instead; ends it after `timeout` s."""
+        limit = time.monotonic() + timeout
+        while b"\n" not in self._pending:
+            left = limit - time.monotonic()
+            if left <= 0 or not select.select([self._replies], [], [], left)[0]:
+                return self.end(timed_out=True)
+            some = os.read(self._replies, 1 << 16)
+            if not some:
+                # It closed its end: it is dying, and the kernel tells how as soon as it is dead.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(10)
+                return self.end()
+            self._pending += some
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line.decode()
+
+    def end(self, *, timed_out: bool = False) -> Ended:
+        """End the child, if it has not ended by itself."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        if not self._sink.closed:
+            os.close(self._replies)
+            self._output = _tail(self._sink)
+            self._sink.close()
+        return Ended(
+            returncode=self._process.returncode,
+            seconds=time.monotonic() - self._started,
+            output=self._output,
+            timed_out=timed_out,
+        )
 
 
 def end_with_parent() -> None:

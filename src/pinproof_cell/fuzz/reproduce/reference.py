@@ -1,0 +1,189 @@
+"""The lines of a script that compute attention in float64, and by how much an answer is wrong.
+
+What the script prints is the statistic that the judge rejected, by the formulas of
+`pinproof_cell.judge` and `pinproof_cell.oracle`, written out for what the case uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from pinproof_cell.judge.forward import ROUNDOFF, TINY
+from pinproof_cell.suite.cases import Case
+from pinproof_cell.suite.inputs import DTYPES
+
+#: Statistic of z -> how a script computes it; a row is one query, or one key, of one head.
+OF_Z = {
+    "max_z": "z.abs().max()",
+    "row_rms": "z.square().mean(-1).max().sqrt()",
+    "rms": "z[seen].square().mean().sqrt()",
+    "bias": "(z[seen] * ref[seen].sign()).mean().abs()",
+    "beta": "((found - ref) * ref).sum().abs() / ref.square().sum() / u",
+}
+
+
+def attention(case: Case) -> Iterator[str]:
+    """Yield lines that define `parts`: P, V, the log-sum-exp and the logits of each sequence."""
+    group = case.heads // case.heads_k
+    more = ", slopes" * case.alibi + ", keep" * bool(case.dropout)
+    yield f"def attend(q, k, v{more}):"
+    yield "    q, k, v = (x.double().transpose(0, 1) for x in (q, k, v))"
+    if group > 1:
+        yield f"    k, v = (x.repeat_interleave({group}, 0) for x in (k, v))"
+    scale = case.head_dim**-0.5 if case.scale is None else case.scale
+    yield f"    s = q @ k.transpose(1, 2) * {scale!r}"
+    if case.softcap:
+        yield f"    s = {case.softcap} * torch.tanh(s / {case.softcap})"
+    if case.alibi or case.causal or case.window != (-1, -1):
+        yield "    (queries, keys), here = s.shape[1:], s.device"
+        yield "    own = torch.arange(queries, device=here)[:, None] + keys - queries"
+        yield "    ahead = torch.arange(keys, device=here) - own"
+    if case.alibi:
+        yield "    s = s - slopes.double()[:, None, None] * ahead.abs()"
+    left, right = case.window[0], 0 if case.causal else case.window[1]
+    if right >= 0:
+        yield f"    s = s.masked_fill(ahead > {right}, -torch.inf)"
+    if left >= 0:
+        yield f"    s = s.masked_fill(ahead < {-left}, -torch.inf)"
+    yield "    lse = torch.logsumexp(torch.nn.functional.pad(s, (0, 1), value=-torch.inf), -1)"
+    if case.sinks:
+        yield "    lse = torch.logaddexp(lse, sinks.double()[:, None].expand_as(lse))"
+    yield "    p = torch.exp(s - lse.masked_fill(lse.isinf(), 0.0)[..., None])"
+    if case.dropout:
+        yield f"    p = p * keep / {1 - case.dropout!r}"
+    yield "    return p, v, lse, s"
+    yield ""
+    yield ""
+    given = ["*one"]
+    zipped = ["sequences"]
+    if case.alibi:
+        given, zipped = [*given, "of_one"], [*zipped, "slopes"]
+    if case.dropout:
+        given, zipped = [*given, "keep"], [*zipped, "kept"]
+    names = ", ".join(("one", *given[1:]))
+    over = zipped[0] if len(zipped) == 1 else f"zip({', '.join(zipped)})"
+    yield f"parts = [attend({', '.join(given)}) for {names} in {over}]"
+
+
+def _rows(expression: str) -> str:
+    """Return an expression over all rows, (total_q, heads, headdim), of one over each part."""
+    return f"torch.cat([({expression}).transpose(0, 1) for p, v, lse, s in parts])"
+
+
+def output(case: Case, statistic: str) -> Iterator[str]:
+    """Yield lines that set `value` to a statistic of the output."""
+    dtype = DTYPES[case.dtype]
+    yield f"ref = {_rows('p @ v')}"
+    yield "found = out.double().reshape(ref.shape)"
+    if statistic == "non_finite":
+        yield "value = int((found.isfinite() != ref.isfinite()).sum())"
+        return
+    yield f"u, seen = {ROUNDOFF[dtype]!r}, {_rows('s.isfinite().any(-1)')}"
+    yield "# What a correct kernel rounds: P, the output, and float32 sums."
+    yield f"var = u * u / 3 * ({_rows('p**2 @ v**2')} + ref**2)"
+    yield from _floor(max(keys for _, keys in case.sequences))
+    yield f"var += (floor * 2.0**-24 * {_rows('p @ v.abs()')}) ** 2"
+    if dtype == torch.float16:
+        yield "# And P below 2^-14, which fp16 keeps with an absolute error."
+        yield "# (m: the largest logit of a row.)"
+        tail = "torch.exp(2 * (s.amax(-1) - lse))[..., None].nan_to_num(0.0)"
+        yield f"var += 2.0**-48 / 12 * {_rows(f'{tail} * (s.isfinite().double() @ v**2)')}"
+    yield f"z = (found - ref).nan_to_num() / (var + {TINY[dtype]!r} ** 2).sqrt()"
+    yield f"value = float({OF_Z[statistic]})"
+
+
+def _floor(longest: int) -> Iterator[str]:
+    """Yield a line that defines `floor`: it grows with the length and with the largest logit."""
+    some = "[float(s[s.isfinite()].abs().max()) for *_, s in parts if s.isfinite().any()]"
+    yield f"floor = 8 + {longest} / 128 + 2 * max({some}, default=0.0)"
+
+
+def log_sum_exp(case: Case, statistic: str, empty: float) -> Iterator[str]:
+    """Yield lines that set `value` to what is wrong with the log-sum-exp."""
+    yield "ref = torch.cat([lse for _, _, lse, _ in parts], 1)"
+    yield "seen = torch.cat([s.isfinite().any(-1) for _, _, _, s in parts], 1)"
+    rows = "lse.transpose(0, 1).flatten(1)" if case.layout == "dense" else "lse"
+    yield f"found = {rows}.double()"
+    match statistic:
+        case "lse_on_empty_rows":
+            yield f"value = int((found[~seen] != {_number(empty)}).sum())"
+        case "non_finite":
+            yield "value = int((~found[seen].isfinite()).sum())"
+        case _:
+            yield "share = (found - ref).abs() / (1e-4 + 1e-5 * ref.abs())"
+            yield "value = float(share[seen & found.isfinite()].max())"
+
+
+def _number(value: float) -> str:
+    return f'float("{value}")' if value in (float("inf"), float("-inf")) else repr(value)
+
+
+def gradient(case: Case, statistic: str) -> Iterator[str]:
+    """Yield lines that set `value` to a statistic of one gradient, such as dk_max_z."""
+    name, _, what = statistic.partition("_")
+    dtype, group = DTYPES[case.dtype], case.heads // case.heads_k
+    scale = case.head_dim**-0.5 if case.scale is None else case.scale
+    yield "def differentiate(q, k, p, v, s, dout):"
+    yield "    q, k, dout = (x.double().transpose(0, 1) for x in (q, k, dout))"
+    if group > 1:
+        yield f"    k = k.repeat_interleave({group}, 0)"
+    yield "    seen, back = s.isfinite().double(), (1, 2)"
+    yield "    o = (p @ v) * dout"
+    yield "    dp, delta = dout @ v.transpose(*back), o.sum(-1, keepdim=True)"
+    yield "    noise = o.square().sum(-1, keepdim=True)"
+    yield "    sums = dout.abs() @ v.abs().transpose(*back) + o.abs().sum(-1, keepdim=True)"
+    if case.softcap and name != "dv":
+        yield f"    bent = torch.tanh(q @ k.transpose(*back) * {scale!r} / {case.softcap})"
+        yield "    p = p * (1 - bent**2)"
+    yield "    ds = p * (dp - delta)"
+    columns = {
+        "dq": (
+            f"{scale!r} * (ds @ k)",
+            f"{scale!r} ** 2 * (ds**2 @ k**2 + noise * (p @ k) ** 2)",
+            f"{scale!r} * ((p * sums) @ k.abs())",
+            "seen @ k**2",
+        ),
+        "dk": (
+            f"{scale!r} * (ds.transpose(*back) @ q)",
+            f"{scale!r} ** 2 * ((ds**2).transpose(*back) @ q**2"
+            " + (p**2).transpose(*back) @ (noise * q**2))",
+            f"{scale!r} * ((p * sums).transpose(*back) @ q.abs())",
+            "seen.transpose(*back) @ q**2",
+        ),
+        "dv": (
+            "p.transpose(*back) @ dout",
+            "(p**2).transpose(*back) @ dout**2",
+            "p.transpose(*back) @ dout.abs()",
+            "seen.transpose(*back) @ dout**2",
+        ),
+    }[name]
+    for word, column in zip(("value", "spread", "size", "squares"), columns, strict=True):
+        yield f"    {word} = {column}"
+    if group > 1 and name != "dq":
+        yield "    spread = spread + value**2  # each head's share may be rounded"
+    yield "    whole = [value, spread, size, squares]"
+    if group > 1 and name != "dq":
+        yield f"    whole = [x.unflatten(0, (-1, {group})).sum(1) for x in whole]"
+    yield "    return [x.transpose(0, 1) for x in whole]"
+    yield ""
+    yield ""
+    count = [queries for queries, _ in case.sequences]
+    rows = "dout" if case.layout == "dense" else f"dout.split({count})"
+    yield "pieces = ["
+    yield "    differentiate(q, k, p, v, s, rows)"
+    yield f"    for (q, k, _), (p, v, _, s), rows in zip(sequences, parts, {rows})"
+    yield "]"
+    yield "ref, spread, size, squares = (torch.cat(columns) for columns in zip(*pieces))"
+    yield f"found = {name}.double().reshape(ref.shape)"
+    if what == "non_finite":
+        yield "value = int((found.isfinite() != ref.isfinite()).sum())"
+        return
+    yield from _floor(max(max(pair) for pair in case.sequences))
+    yield f"u, seen = {ROUNDOFF[dtype]!r}, squares.sum(-1) > 0"
+    yield "var = u * u / 3 * (spread + ref**2) + (floor * 2.0**-24 * size) ** 2"
+    if dtype == torch.float16:
+        yield "var += 2.0**-48 / 12 * squares"
+    yield f"z = (found - ref).nan_to_num() / (var + {TINY[dtype]!r} ** 2).sqrt()"
+    yield f"value = float({OF_Z[what]})"

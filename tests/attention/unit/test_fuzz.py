@@ -1,0 +1,142 @@
+"""The verb `fuzz`: what is wrong is found, made small, shown by a script; what is right is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pinproof_cell.fuzz import verb
+from pinproof_cell.fuzz.interview import Interview, UnavailableError
+from pinproof_cell.fuzz.search import Found, Hunt, search
+from pinproof_cell.suite.cases import Case
+
+SEARCHED = Path(__file__).with_name("searched.py")
+SOURCE = Path(verb.__file__).parents[2]
+
+
+def hunted(name: str, cases: int, children: int = 1) -> Found:
+    return search(
+        Hunt(
+            candidate=f"{SEARCHED}:{name}",
+            device="cpu",
+            seconds=300.0,
+            children=children,
+            most=cases,
+            say=lambda line: None,
+        )
+    )
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pinproof_cell", "fuzz", *words],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_nothing_is_found_in_a_kernel_that_is_right() -> None:
+    found = hunted("right", 120, children=2)
+    assert found.groups.all == []
+    assert found.judged > 100
+    assert found.met > 40
+
+
+def test_one_defect_is_one_group_with_the_feature_that_it_needs() -> None:
+    found = hunted("blind_to_softcap", 60)
+    (group,) = found.groups.all
+    assert group.features == {"softcap"}
+    assert group.case.heads == group.case.batch == 1
+    assert group.count > 5
+
+
+def test_a_death_is_a_finding_and_the_search_goes_on() -> None:
+    found = hunted("mortal", 60)
+    (group,) = found.groups.all
+    assert str(group.signature) == "CRASH process SIGSEGV"
+    assert group.features == {"alibi", "window"}
+    assert (group.case.seqlen_q, group.case.head_dim) == (1, 8)
+    # The cause is known: cases that would die of it are not run to no purpose.
+    assert group.skipped > 0
+    assert found.statuses["PASS"] > 30
+
+
+def test_the_same_seed_finds_the_same() -> None:
+    first, again = (hunted("blind_to_softcap", 30) for _ in range(2))
+    assert first.statuses == again.statuses
+    assert [group.case for group in first.groups.all] == [group.case for group in again.groups.all]
+
+
+def test_a_child_answers_in_a_fork_and_lives_on() -> None:
+    interview = Interview(f"{SEARCHED}:mortal", "cpu", 0)
+    deadly = Case(4, 4, alibi=True, window=(1, 1))
+    try:
+        assert interview.ask(Case(4, 4)).status == "PASS"
+        assert interview.ask(deadly, forked=True).signal == "SIGSEGV"
+        assert interview.deaths == 0
+        assert interview.ask(deadly).signal == "SIGSEGV"
+        assert interview.deaths == 1
+        assert interview.ask(Case(4, 4)).status == "PASS"
+    finally:
+        interview.close()
+
+
+def test_a_provider_that_does_not_load_is_no_finding(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("import os\nos.abort()\n")
+    with pytest.raises(UnavailableError, match="SIGABRT"):
+        search(Hunt(candidate=f"{broken}:f", device="cpu", seconds=5.0, say=lambda line: None))
+
+
+def test_the_verb_writes_scripts_that_show_what_it_found(tmp_path: Path) -> None:
+    result = tmp_path / "fuzz.json"
+    done = run(
+        *("--provider", f"{SEARCHED}:blind_to_softcap", "--cases", "40"),
+        *("--seconds", "300", "--json", str(result)),
+    )
+    assert done.returncode == 1, done.stderr
+    document: dict[str, Any] = json.loads(result.read_text())
+    (group,) = document["groups"]
+    assert group["shows"] is True
+    assert group["script"].startswith(str(tmp_path / "fuzz-found"))
+    assert Path(group["script"]).is_file()
+    assert group["defect"] is None
+    assert "softcap" in group["case"]
+    assert group["case"] in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--candidate", "torch-gpu-flash"), "no candidate 'torch-gpu-flash'"),
+        (("--provider", "gone.py:f"), "no file 'gone.py'"),
+        (("--provider", "kernel.txt"), "FILE.py:NAME"),
+        (("--provider", f"{SEARCHED}:nobody"), "has no callable 'nobody'"),
+        ((), "--candidate"),
+        (("--candidate", "torch-cpu-flash", "--seconds", "0"), "--seconds"),
+    ],
+)
+def test_wrong_words_are_status_2_and_no_traceback(
+    words: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    done = run(*words, "--json", str(tmp_path / "fuzz.json"))
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_kernel_that_refuses_everything_is_no_pass(tmp_path: Path) -> None:
+    done = run(
+        *("--provider", f"{SEARCHED}:refusing", "--cases", "10"),
+        *("--json", str(tmp_path / "fuzz.json")),
+    )
+    assert done.returncode == 1
+    assert "nothing was judged" in done.stdout
