@@ -2,7 +2,8 @@
 
 As `pinproof_cell.judge.forward`, with the noise that a backward kernel must commit: P and dS
 rounded to the input type, delta from a rounded output, one rounding of each gradient, float32
-accumulation, and in fp16 the subnormal tails of P and dS.
+accumulation, and the tails of P and dS: subnormal in fp16, and in float32, in which a kernel
+computes them, flushed to 0.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def sigma2(gradient: Gradient, truth: Truth, dtype: torch.dtype) -> Tensor:
     floor = 8 + truth.seqlen / 128 + 2 * truth.largest_logit
     variance = u * u / 3 * (gradient.spread + gradient.value.square())
     variance += (floor * 2.0**-24 * gradient.magnitude).square()
-    if dtype == torch.float16:
-        variance += 2.0**-48 / 12 * gradient.squares
+    # Below its smallest normal number, 2^-126, a float32 is 0 for a GPU and for vectorised exp.
+    variance += (2.0**-48 / 12 if dtype == torch.float16 else 2.0**-252) * gradient.squares
     return variance + TINY[dtype] ** 2
 
 

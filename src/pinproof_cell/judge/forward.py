@@ -18,9 +18,11 @@ from pinproof_cell.judge.findings import Finding, above
 from pinproof_cell.judge.thresholds import Thresholds
 from pinproof_cell.oracle.forward import Truth
 
-#: Half a unit in the last place relative to one (u), and the smallest subnormal number, by type.
+#: Half a unit in the last place relative to one (u), and what may be 0 for want of range, by type:
+#: in fp16 the smallest subnormal number, else the smallest normal one of float32, below which GPUs
+#: and vectorised code flush.
 ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
-TINY = {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}
+TINY = {torch.bfloat16: 2.0**-126, torch.float16: 2.0**-24, torch.float32: 2.0**-126}
 
 PASS, DEGRADED, FAIL = "PASS", "DEGRADED", "FAIL"
 

@@ -73,6 +73,22 @@ def test_too_coarse_a_type_inside_does_not_pass(case: Case) -> None:
     assert verdict(case, *gradients(case, "bf16 inside")).status != PASS
 
 
+@pytest.mark.parametrize(("floor", "passes"), [(2.0**-126, True), (2.0**-110, False)])
+def test_weights_that_float32_flushes_to_zero_are_no_error_and_larger_ones_are(
+    floor: float, passes: bool
+) -> None:
+    """Keys that are seen with weights near 2^-126 alone get gradients of that size, or 0."""
+    case = replace(CASES[0], seqlen_q=113, seqlen_k=130, heads=4, heads_k=2, causal=True)
+    case = replace(case, dtype="bf16", kind="large", backward=True)
+    truth = truth_of(case)
+    dq, dk, dv = (
+        torch.where(x.value.abs() < floor, 0.0, x.value).to(torch.bfloat16)
+        for x in (truth.dq, truth.dk, truth.dv)
+    )
+    assert bool((dk != truth.dk.value.to(torch.bfloat16)).any())
+    assert (verdict(case, dq, dk, dv).status == PASS) is passes
+
+
 def test_one_nan_and_a_wrong_shape_or_type_fail() -> None:
     """A single NaN, a missing key and float32 each fail with a reason that names the gradient."""
     case = Case(128, 128)
