@@ -187,6 +187,8 @@ GRADIENTS = tuple(
     for case in (
         Case(77, 77, 256, causal=True, dtype="fp16"),
         Case(100, 33, heads=4, memory="expanded"),
+        # Gradients of a group that are summed in their own type show where the group is large.
+        Case(128, 257, heads=8, heads_k=1),
         *(Case(113, 130, dim, heads=4, causal=True) for dim in (32, 96, 160, 192)),
         Case(97, 160, 192, causal=True, head_dim_v=128),
         Case(113, 203, heads=4, causal=True, memory="transposed"),

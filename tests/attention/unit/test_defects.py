@@ -73,8 +73,10 @@ def test_every_shipped_defect_says_what_to_avoid_and_where_it_is_followed(known:
 
 
 @pytest.mark.parametrize(
-    "name", ["torch-cpu-no-keys", "torch-cpu-last-stride", "torch-cpu-empty-lse"]
-)
+    "name",
+    ["torch-cpu-no-keys", "torch-cpu-last-stride", "torch-cpu-empty-lse",
+     "torch-cpu-grouped-backward"],
+)  # fmt: skip
 def test_torch_on_this_machine_shows_its_known_defects_at_their_smallest_case(name: str) -> None:
     """Strict: where a torch no longer shows one, this fails, and its versions must be narrowed."""
     known = next(known for known in defects.load() if known.id == name)
