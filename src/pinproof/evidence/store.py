@@ -43,6 +43,10 @@ class Store:
         """Return the directory that the wheel of a build is published in."""
         return self.root / "builds" / key[:SHORT]
 
+    def fuzz_dir(self, cell: str, name: str) -> Path:
+        """Return the directory of what a search found in a cell, its scripts among it."""
+        return self.root / "fuzz" / cell / name
+
     def results_dir(self, matrix: str) -> Path:
         """Return the directory of the table and results.json of a matrix."""
         return self.root / "results" / matrix
