@@ -34,7 +34,7 @@ _NAME = Form(
 )
 _TARGET = Form(r"cpu|sm_[1-9]\d{1,2}", '"cpu", or an architecture such as "sm_120"')
 _PACKAGE = Form(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a package")
-_VARIABLE = Form(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")
+_VARIABLE = Form(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and underscores, the first no digit")
 _DAY = Form(r"(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))?", "a day, such as 2026-11-23")
 _STAGES = tuple(stage.value for stage in Stage)
 

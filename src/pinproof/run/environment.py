@@ -215,9 +215,11 @@ def look(python: Path) -> Interpreter:
         found = json.loads(done.output.strip().rpartition("\n")[2])
         version, paths, packages, requires, records = found
     except ValueError:
+        last = done.output.strip().rpartition("\n")[2][:200]
         raise ConfigurationError(
             f"{python} is no Python that can list its packages",
-            cause=done.output.strip().rpartition("\n")[2][:200],
+            cause=last if re.match(r"\w+Error: ", last) else "",
+            remedy="name another with --python EXE",
         ) from None
     needs = {
         name: tuple(text for text in texts if "extra ==" not in text)

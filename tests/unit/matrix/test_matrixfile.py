@@ -230,7 +230,7 @@ def with_key(text: str) -> str:
         ),
         (
             with_key("overrides = [{ select = 'torch > \"2.8\"', env = { 'A=B' = '' } }]"),
-            'overrides[0].env."A=B": the name must be the name of an env',
+            'overrides[0].env."A=B": the name must be letters, digits and',
         ),
         # size
         (with_key("limit = 3"), M + "has 4 combinations; the limit is 3"),
