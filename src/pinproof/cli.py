@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pinproof import fuzz, options, workflow
+from pinproof import options, workflow
 from pinproof.command import Asked, Command, option, switch
 from pinproof.errors import ExitCode, PinproofError
 from pinproof.evidence.store import Store, write_json
@@ -41,9 +42,6 @@ _BACKEND = (
     option("--backend", metavar="NAME", help="uv or system, for every cell"),
     option("--python", metavar="EXE", help="the interpreter that the system back end uses"),
 )
-_WHEELHOUSE = option(
-    "--wheelhouse", metavar="DIR", type=Path, help="the only place wheels come from"
-)
 _FILE = option("--matrix-file", metavar="FILE", type=Path, help="default: matrix.toml")
 _STORE = option("--store", metavar="DIR", type=Path, help="evidence; default: .pinproof")
 _JSON = switch("--json", "JSON on standard output")
@@ -58,7 +56,7 @@ _RUN = (
     switch("--fresh", "measure again what evidence is there for"),
     switch("--sanitize", "also call every candidate under compute-sanitizer"),
     switch("--offline", "no network"),
-    _WHEELHOUSE,
+    option("--wheelhouse", metavar="DIR", type=Path, help="the only place wheels come from"),
     _FILE,
     _STORE,
     _JSON,
@@ -215,44 +213,6 @@ def pins(asked: Asked) -> ExitCode:
     return ExitCode.OK
 
 
-@command.verb(
-    "fuzz",
-    option("cell", metavar="CELL", help="the id of a cell"),
-    option(
-        "--candidate",
-        dest="candidates",
-        metavar="NAME",
-        action="append",
-        help="only this kernel of it; may be repeated",
-    ),
-    option(
-        "--seconds", metavar="N", type=float, default=60.0, help="how long for each (default: 60)"
-    ),
-    option("--seed", metavar="N", type=int, default=0, help="of cases and inputs (default: 0)"),
-    *(_MATRIX, *_BACKEND, switch("--offline", "no network"), _WHEELHOUSE, _FILE, _STORE, _JSON),
-    examples=[
-        "pinproof fuzz cpu-ccda2b --seconds 120",
-        "pinproof fuzz sm90-79a90d --candidate vllm-fa3 --seed 7",
-    ],
-)
-def search(asked: Asked) -> ExitCode:
-    """Search the kernels of a cell for failures, inside its environment.
-
-    Each failure is made small, named where it is a known defect, and kept with a script that shows
-    it. Exit code: 0 nothing new, 1 a failure that is no known defect, 3 nothing could be judged.
-    """
-    hunt = fuzz.Hunt(
-        candidates=tuple(asked.candidates or ()), seconds=asked.seconds, seed=asked.seed
-    )
-    asked.cells = [asked.cell]
-    found = fuzz.fuzz(_options(asked), hunt, sys.stderr if asked.json else sys.stdout)
-    if asked.json:
-        _print_json(fuzz.document(asked.cell, found))
-    else:
-        print(*fuzz.summary(found), sep="\n")
-    return fuzz.exit_code(found)
-
-
 @command.verb("defects", _JSON, examples=["pinproof defects --json"])
 def defects(asked: Asked) -> ExitCode:
     """List the known defects of the kernels under test, and what not to call for each."""
@@ -308,6 +268,104 @@ def audit(asked: Asked) -> ExitCode:
     if asked.json is not None:
         write_json(asked.json, audits.document(found))
     return audits.exit_code(found)
+
+
+@command.verb(
+    "build",
+    option("project", metavar="PROJECT", nargs="?", default="", help="flash-attn or vllm"),
+    option(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        default="",
+        help="version, git+URL@REF, tree, or source archive",
+    ),
+    option("--arch", metavar="GPU", default="sm_120", help="such as sm_90; default: sm_120"),
+    option("--profile", metavar="NAME", default="full", help="full, serving or custom"),
+    option("--python", metavar="EXE", type=Path, required=True, help="has the torch to build for"),
+    option("--cuda", metavar="X.Y", default="", help="the toolkit; else the one that is here"),
+    option("--patch", metavar="FILE", type=Path, action="append", help="may be repeated"),
+    option("--env", metavar="NAME=VALUE", action="append", help="may be repeated"),
+    option("--attention", metavar="SOURCE", default="", help="vLLM: its FlashAttention's source"),
+    option("-j", "--jobs", metavar="N", type=int, help="compilers side by side"),
+    option("--order", metavar="FILE", type=Path, help="a build as JSON, in place of the rest"),
+    _STORE,
+    examples=[
+        "pinproof build flash-attn 2.8.3.post2 --arch sm_90 --profile serving --python python3",
+        "pinproof build flash-attn git+https://github.com/Dao-AILab/flash-attention@main"
+        " --python .nox/sm120/bin/python",
+    ],
+)
+def build(asked: Asked) -> ExitCode:
+    """Build one wheel from source, audit it, and keep it in the cache.
+
+    A build that was stopped goes on where it was. Exit code: 1 it does not build, 2 the source or
+    an option is wrong, 4 the machine, the network or the disk failed.
+    """
+    from pinproof.builds import verbs
+
+    wanted = (
+        verbs.ordered(asked.order)
+        if asked.order
+        else verbs.described(
+            asked.project,
+            asked.source,
+            arch=asked.arch,
+            profile=asked.profile,
+            python=asked.python,
+            cuda=asked.cuda,
+            patches=asked.patch or (),
+            env=asked.env or (),
+            attention=asked.attention,
+        )
+    )
+    store = _given(asked.store, ".pinproof")
+    say = functools.partial(print, flush=True)
+    print(verbs.build(wanted, store, asked.python, say, jobs=asked.jobs))
+    return ExitCode.OK
+
+
+@command.verb(
+    "cache",
+    option(
+        "action", metavar="list|verify|prune", help="what to do with the wheels that were built"
+    ),
+    option("--days", metavar="N", type=float, default=30.0, help="prune: unused for so long"),
+    _STORE,
+    examples=["pinproof cache verify", "pinproof cache prune --days 7"],
+)
+def cache(asked: Asked) -> ExitCode:
+    """List the wheels that were built, check their bytes, or remove what is not used.
+
+    A wheel that is not the one that was built is put into quarantine. Exit code: 1 there was one.
+    """
+    from pinproof.builds import verbs
+
+    lines, well = verbs.cache(asked.action, _given(asked.store, ".pinproof"), asked.days)
+    print(*lines, sep="\n")
+    return ExitCode.OK if well else ExitCode.UNSAFE
+
+
+@command.verb(
+    "triage",
+    option("logs", metavar="LOG", nargs="+", type=Path, help="what a build or a run printed"),
+    option("--stage", metavar="STAGE", help="whose log it is; else every known failure counts"),
+    option("--json", metavar="FILE", type=Path, help="write what was found as JSON"),
+    examples=["pinproof triage .pinproof/logs/sm120-7a3c15/inspect.log", "pinproof triage *.log"],
+)
+def triage(asked: Asked) -> ExitCode:
+    """Say which known failures logs hold, with cause and next step.
+
+    Of an unknown failure the first lines that state an error are told. Exit code: 0 every log is
+    explained by a known failure, 1 one is not.
+    """
+    from pinproof.judge import logs
+
+    found = logs.read(asked.logs, Stage.parse(asked.stage) if asked.stage else None)
+    print(*(each.text() for each in found), sep="\n\n")
+    if asked.json is not None:
+        write_json(asked.json, logs.document(found))
+    return ExitCode.OK if all(each.is_known for each in found) else ExitCode.UNSAFE
 
 
 @command.verb("schema", examples=["pinproof schema > matrix.schema.json"])

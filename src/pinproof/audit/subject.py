@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from pinproof.audit import elf
-from pinproof.errors import ConfigurationError, InfrastructureError
+from pinproof.audit import archive, elf
+from pinproof.errors import ConfigurationError
 from pinproof.locks import download
 from pinproof.locks.download import Target
 
@@ -77,44 +75,8 @@ def opened(text: str, target: Target) -> Iterator[Subject]:
 
 
 def unpacked(wheel: Path, into: Path) -> Path:
-    """Unpack the shared libraries of a wheel, and return the directory.
-
-    Raises ConfigurationError where it is no archive or has members outside of itself,
-    InfrastructureError where the disk has no room.
-    """
-    into.mkdir(parents=True)
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            members = archive.infolist()
-            check_members(wheel.name, (member.filename for member in members))
-            wanted = [each for each in members if ".so" in PurePosixPath(each.filename).suffixes]
-            room, need = shutil.disk_usage(into).free, sum(each.file_size for each in wanted)
-            if need > room:
-                raise InfrastructureError(
-                    f"{wheel.name} unpacks to {need / 1e9:.1f} GB, and {room / 1e9:.1f} are free",
-                    remedy="free space, or set TMPDIR to a larger disk",
-                )
-            for member in wanted:
-                archive.extract(member, into)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ConfigurationError(
-            f"{wheel.name} is no whole wheel: {error}", remedy="fetch it again"
-        ) from None
-    except OSError as error:
-        raise InfrastructureError(f"{wheel.name} cannot be unpacked: {error}") from None
-    return into
-
-
-def check_members(archive: str, members: Iterator[str]) -> None:
-    """Raise ConfigurationError where a member of an archive would land outside of its place."""
-    for member in members:
-        parts = PurePosixPath(member.replace("\\", "/")).parts
-        if member.startswith(("/", "\\")) or ".." in parts or (parts and ":" in parts[0]):
-            raise ConfigurationError(
-                f"{archive} has a member {member!r}, which points outside of the archive",
-                cause="it was made to overwrite files of whoever unpacks it",
-                remedy="do not use it; get the file from where its project publishes it",
-            )
+    """Unpack the shared libraries of a wheel into `into`, and return that; see `archive.unpack`."""
+    return archive.unpack(wheel, into, lambda name: ".so" in PurePosixPath(name).suffixes)
 
 
 def _is_library(path: Path) -> bool:

@@ -1,18 +1,21 @@
-"""What a source build reads, its key, and each project's own knobs. Pure.
+"""What a source build reads, and the key that names it. Pure.
 
-Upstream's knobs differ: flash-attn ignores TORCH_CUDA_ARCH_LIST and wants bare numbers in
-FLASH_ATTN_CUDA_ARCHS; it takes only the word TRUE to build from source at all, else it swaps in
-a wheel that it guesses.
+The key holds everything that the wheel depends on and nothing else: not the processor, not the
+number of jobs, not the path of the tree. What a project does not read is left out: a vLLM of the
+stable ABI is one wheel for every torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
+from pinproof.builds import project as projects
+from pinproof.builds.project import Knobs
+from pinproof.builds.source import Kind, Source
 from pinproof.evidence.evidence import digest_of
 from pinproof.matrix import axis as axes
-from pinproof.matrix.axis import Kind
 
 if TYPE_CHECKING:
     from pinproof.locks.lock import Lock
@@ -24,40 +27,69 @@ TOOLS = ("pip", "setuptools<81", "wheel", "ninja", "packaging", "psutil", "setup
 #: The package that an installed flash-attn imports beside torch.
 RUNTIME = {"flash-attn": ("einops",)}
 
-#: What the serving profile leaves out of flash-attn: a third of the time of a stock build.
-NOT_SERVED = ("BACKWARD", "DROPOUT", "ALIBI", "SOFTCAP")
 
-#: Memory that one nvcc unit takes, in GiB: the largest measured was 6.9.
-GIB_PER_JOB = 7.0
+@dataclass(frozen=True, kw_only=True)
+class Patch:
+    """A patch file; ``sha256`` is of its contents."""
+
+    path: str
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
     """One wheel to be built from source.
 
-    ``source`` is a pip requirement ("flash-attn==2.8.3.post2", "vllm @ git+https://...@COMMIT");
-    ``torch`` the version it is built against, since an extension of one torch does not load in
-    another; ``archs`` the GPU architectures, such as "120"; ``python`` "3.11".
+    ``torch`` is the version that it is built against, "" where the wheel is for every torch;
+    ``cuda`` the toolkit "13.0"; ``archs`` the GPU architectures, such as "120"; ``python`` "3.11";
+    ``env`` what the profile and the matrix set; ``attention`` another source of vLLM's
+    FlashAttention; ``compiler`` and ``platform`` the host's.
     """
 
-    project: str
-    source: str
+    source: Source
     torch: str
     cuda: str
     archs: str
     python: str
-    env: tuple[tuple[str, str], ...]
+    profile: str = "full"
+    env: tuple[tuple[str, str], ...] = ()
+    patches: tuple[Patch, ...] = ()
+    attention: Source | None = None
+    compiler: str = ""
+    platform: str = ""
 
-    def inputs(self) -> dict[str, object]:
+    @property
+    def project(self) -> str:
+        """What is built: flash-attn or vllm."""
+        return self.source.project
+
+    @property
+    def knobs(self) -> Knobs:
+        """What the project is told for these architectures and this profile."""
+        return projects.knobs(self.project, self.archs, self.profile)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables of the build; those of the matrix win."""
+        return {**self.knobs.env, **dict(self.env)}
+
+    def inputs(self) -> dict[str, Any]:
         """Return everything that decides what the wheel holds."""
+        attention = self.attention
+        edits = [each.name for each in self.knobs.attention_edits] if attention else []
         return {
             "project": self.project,
-            "source": self.source,
+            "source": f"{self.source.kind} {self.source.identity}",
+            "patches": [each.sha256 for each in self.patches],
             "torch": self.torch,
             "cuda": self.cuda,
             "archs": self.archs,
             "python": self.python,
-            "env": dict(self.env),
+            "env": self.variables,
+            "attention": f"{attention.kind} {attention.identity}" if attention else "",
+            "edits": edits,
+            "compiler": self.compiler,
+            "platform": self.platform,
         }
 
     @property
@@ -70,16 +102,20 @@ class Build:
         """The name of the build in the plan and of its nox session."""
         return f"build-{self.key[:8]}"
 
-    def variables(self, *, cores: int, memory_gib: float) -> dict[str, str]:
-        """Return the environment variables of the build on a machine of that size."""
-        jobs = max(1, min(cores, int(memory_gib * 0.9 / GIB_PER_JOB)))
-        return {**dict(self.env), "MAX_JOBS": str(jobs), "NVCC_THREADS": "1"}
+    def to_json(self) -> dict[str, Any]:
+        """Return the build as JSON values."""
+        return asdict(self)
 
-    def commands(self, python: str, out: str) -> tuple[tuple[str, ...], ...]:
-        """Return the commands that leave the wheel in the directory `out`."""
-        wheel = (python, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--verbose")
-        only_source = ("--no-binary", self.project, "--no-cache-dir", "--wheel-dir", out)
-        return ((*wheel, *only_source, self.source),)
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Build:
+        """Read what `to_json` wrote. Raises KeyError or TypeError for anything else."""
+        values = dict(raw)
+        for name in ("source", "attention"):
+            if values[name] is not None:
+                values[name] = Source(**{**values[name], "kind": Kind(values[name]["kind"])})
+        values["patches"] = tuple(Patch(**each) for each in values["patches"])
+        values["env"] = tuple((name, text) for name, text in values["env"])
+        return cls(**values)
 
 
 def needed(cell: Cell) -> tuple[str, ...]:
@@ -89,44 +125,42 @@ def needed(cell: Cell) -> tuple[str, ...]:
     """
     kinds = {name: axes.parse(name, cell.axis(name)).kind for name in ("flash-attn", "vllm")}
     built = []
-    if kinds["flash-attn"] in (Kind.VERSION, Kind.GIT, Kind.SPECIFIER):
+    if kinds["flash-attn"] in (axes.Kind.VERSION, axes.Kind.GIT, axes.Kind.SPECIFIER):
         built.append("flash-attn")
-    if kinds["vllm"] is Kind.GIT:
+    if kinds["vllm"] is axes.Kind.GIT:
         built.append("vllm")
     return tuple(built)
 
 
 def of(
-    cell: Cell, project: str, lock: Lock, *, torch: str, profile: str = "full", commit: str = ""
+    cell: Cell,
+    project: str,
+    lock: Lock,
+    *,
+    torch: str,
+    profile: str = "full",
+    commit: str = "",
+    compiler: str = "",
+    platform: str = "",
 ) -> Build:
     """Return the build of `project` for `cell` against that version of torch.
 
     `commit` is what a git reference resolved to; a moving name must not be part of a key.
     """
     value = axes.parse(project, cell.axis(project))
-    if value.kind is Kind.GIT:
-        source = f"{project} @ git+{value.repository}@{commit or value.ref}"
-    elif value.kind is Kind.SPECIFIER:
-        source = f"{project}{value.text}"
+    if value.kind is axes.Kind.GIT:
+        place, identity, kind = value.repository, commit or value.ref, Kind.GIT
     else:
-        source = f"{project}=={value.text}"
-    arch = cell.target.removeprefix("sm_")
+        place = identity = value.text
+        kind = Kind.RELEASE
+    source = Source(project=project, kind=kind, place=place, identity=identity)
     return Build(
-        project=project,
         source=source,
-        torch=torch,
+        torch=torch if projects.reads_torch(source) else "",
         cuda=cell.axis("cuda"),
-        archs=arch,
+        archs=cell.target.removeprefix("sm_"),
         python=lock.python,
-        env=_knobs(project, arch, profile),
+        profile=profile,
+        compiler=compiler,
+        platform=platform,
     )
-
-
-def _knobs(project: str, arch: str, profile: str) -> tuple[tuple[str, str], ...]:
-    if project == "flash-attn":
-        own = (("FLASH_ATTENTION_FORCE_BUILD", "TRUE"), ("FLASH_ATTN_CUDA_ARCHS", arch))
-        if profile != "serving":
-            return own
-        macros = " ".join(f"-DFLASHATTENTION_DISABLE_{feature}" for feature in NOT_SERVED)
-        return (*own, *((name, macros) for name in ("NVCC_APPEND_FLAGS", "CFLAGS", "CXXFLAGS")))
-    return (("TORCH_CUDA_ARCH_LIST", f"{arch[:-1]}.{arch[-1]}"),)

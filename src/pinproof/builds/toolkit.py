@@ -48,7 +48,8 @@ class Toolkit:
 
 def has_wheels(cuda: str) -> bool:
     """Say if the package index has the compiler of that release ("13.0")."""
-    return int(cuda.partition(".")[0]) >= FIRST_OF_WHEELS
+    major = cuda.partition(".")[0]
+    return major.isdigit() and int(major) >= FIRST_OF_WHEELS
 
 
 def requirement(cuda: str, parts: tuple[str, ...] = PARTS) -> str:
@@ -64,6 +65,25 @@ def requirement(cuda: str, parts: tuple[str, ...] = PARTS) -> str:
         )
     release = ".".join(cuda.split(".")[:2])
     return f"cuda-toolkit[{','.join(parts)}]=={release}.*"
+
+
+def wanted(cuda: str, caller: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what a build's environment has to install to have a toolkit: nothing if one is here.
+
+    Raises ConfigurationError where neither this machine nor the index has it.
+    """
+    try:
+        of_system("" if cuda == "installed" else cuda, caller)
+    except ConfigurationError:
+        if has_wheels(cuda):
+            return (requirement(cuda),)
+        raise
+    return ()
+
+
+def caller(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what names a toolkit in an environment."""
+    return {name: environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if environ.get(name)}
 
 
 def lay_out(site_packages: Path, into: Path) -> Toolkit:

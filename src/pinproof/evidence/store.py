@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,10 @@ class Store:
         """Return the file that the stage's output goes to."""
         return self.root / "logs" / cell / f"{stage}.log"
 
-    def build_dir(self, key: str) -> Path:
-        """Return the directory that the wheel of a build is published in."""
-        return self.root / "builds" / key[:SHORT]
-
-    def fuzz_dir(self, cell: str, name: str) -> Path:
-        """Return the directory of what a search found in a cell, its scripts among it."""
-        return self.root / "fuzz" / cell / name
+    @property
+    def builds(self) -> Path:
+        """The directory of the cache of wheels that were built; see `pinproof.builds.cache`."""
+        return self.root / "builds"
 
     def results_dir(self, matrix: str) -> Path:
         """Return the directory of the table and results.json of a matrix."""
@@ -80,15 +77,40 @@ class Store:
         write_json(self.evidence_path(record.cell, record.stage, record.digest), record.to_json())
 
     def load(self, cell: str, stage: Stage, digest: str) -> Evidence | None:
-        """Return the evidence with that digest; None where there is none that can be trusted."""
+        """Return the evidence with that digest; None where there is none that can be trusted.
+
+        A build whose wheel is gone has to be done again, whatever was recorded.
+        """
         record = self._read(self.evidence_path(cell, stage, digest))
-        return record if record is not None and record.digest == digest else None
+        if record is None or record.digest != digest:
+            return None
+        if stage is Stage.BUILD and "wheel" in record.data:
+            wheel = self.builds / "wheels" / record.data["sha256"] / record.data["wheel"]
+            return record if wheel.is_file() else None
+        return record
 
     def latest(self, cell: str, stage: Stage) -> Evidence | None:
         """Return the newest evidence of that stage, whatever its inputs were."""
         found = self.root.joinpath("evidence", cell).glob(f"{stage}-*.json")
         records = [record for path in found if (record := self._read(path)) is not None]
         return max(records, key=lambda record: record.started, default=None)
+
+    def nearest(self, stage: Stage, inputs: Mapping[str, Any]) -> Evidence | None:
+        """Return the evidence of that stage, of any owner, whose inputs differ least from `inputs`.
+
+        Only evidence of the same project counts. Of equals the newest is returned.
+        """
+        found = self.root.glob(f"evidence/*/{stage}-*.json")
+        records = [record for path in found if (record := self._read(path)) is not None]
+        of_project = [
+            each for each in records if each.inputs.get("project") == inputs.get("project")
+        ]
+
+        def order(record: Evidence) -> tuple[int, str]:
+            same = sum(record.inputs.get(name) == value for name, value in inputs.items())
+            return same, record.started
+
+        return max(of_project, key=order, default=None)
 
     @staticmethod
     def _read(path: Path) -> Evidence | None:

@@ -90,17 +90,22 @@ def lookup(failure_id: str) -> Failure | None:
 
 
 def triage(text: str, stage: Stage) -> Finding | None:
-    """Return the known failure that best explains a failed stage's log, or None.
+    """Return the known failure that best explains a failed stage's log, or None."""
+    return next(iter(findings(text, stage)), None)
+
+
+def findings(text: str, stage: Stage | None = None) -> list[Finding]:
+    """Return every known failure in a log, the one that best explains it first.
 
     The most severe wins; among equals the earliest in the log, because what follows is mostly its
-    consequence; on one line the one that stands first in the catalogue.
+    consequence; on one line the one that stands first in the catalogue. `stage` is whose log it
+    is; None where that is not known, and every entry may be met.
     """
     text = _ANSI.sub("", text)
     found: list[tuple[int, int, int, Finding]] = []
     for rank, failure in enumerate(catalogue()):
-        if failure.leaves_no_log:
-            continue
-        if failure.blame != "machine" and failure.stage not in _KINDS[stage]:
+        elsewhere = stage is not None and failure.stage not in _KINDS[stage]
+        if failure.leaves_no_log or (failure.blame != "machine" and elsewhere):
             continue
         if match := failure.regex.search(text):
             start = text.rfind("\n", 0, match.start()) + 1
@@ -108,7 +113,7 @@ def triage(text: str, stage: Stage) -> Finding | None:
             line = _tidy(text[start : end if end >= 0 else len(text)])
             order = SEVERITIES.index(failure.severity), start, rank
             found.append((*order, Finding(failure=failure, line=line)))
-    return min(found, default=(0, 0, 0, None), key=lambda item: item[:3])[3]
+    return [finding for *_, finding in sorted(found, key=lambda item: item[:3])]
 
 
 def reason(text: str, stage: Stage) -> str:

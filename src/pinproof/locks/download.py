@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 #: How pip says that it found the project and no file for the target.
-_NO_FILE = ("No matching distribution found", "Could not find a version that satisfies")
+NO_FILE = ("No matching distribution found", "Could not find a version that satisfies")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def wheel(requirement: Requirement, target: Target, into: Path) -> Path:
         return found[0]
     errors = [line for line in done.output.splitlines() if line.startswith("ERROR")]
     cause = pipconfig.redact(errors[0] if errors else done.output.strip()[-300:])
-    if any(text in done.output for text in _NO_FILE):
+    if any(text in done.output for text in NO_FILE):
         raise ResolveError(
             f"no index has a wheel of {requirement} for Python {target.python} on"
             f" {target.platform}",

@@ -35,6 +35,9 @@ class Memory(Protocol):
     def latest(self, cell: str, stage: Stage) -> Evidence | None:
         """Return the newest evidence of that stage, or None."""
 
+    def nearest(self, stage: Stage, inputs: Mapping[str, Any]) -> Evidence | None:
+        """Return the evidence of that stage, of any owner, with the most of these inputs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -177,7 +180,10 @@ def _with_state(step: Step, memory: Memory, target: str, machine: str, fresh: bo
         why = f"not all could be seen ({known.incomplete})" if known.incomplete else ""
         why = why or f"{known.outcome} ({known.reason})"
         return replace(step, state=State.NEW, reason=f"last time: {why}")
-    last = memory.latest(step.owner, step.stage)
+    if step.stage is Stage.BUILD:  # its owner is its key, so another key is another owner
+        last = memory.nearest(step.stage, step.inputs)
+    else:
+        last = memory.latest(step.owner, step.stage)
     if last is None:
         return replace(step, state=State.NEW, reason="no evidence yet")
     return replace(step, state=State.CHANGED, reason=difference(last.inputs, step.inputs))

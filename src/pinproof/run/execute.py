@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pinproof.errors import InfrastructureError
+from pinproof.errors import ExitCode, InfrastructureError
 from pinproof.evidence.evidence import Evidence, Outcome
 from pinproof.evidence.store import Store, read_json, write_text
 from pinproof.judge import triage
@@ -285,6 +285,8 @@ def classify(
     if finding is not None and finding.is_machine:
         return Outcome.INFRA, finding.line
     reason = triage.reason(finished.output, stage)
+    if stage is Stage.BUILD and status == ExitCode.INFRASTRUCTURE:
+        return Outcome.INFRA, reason
     ended = signal_name(status or 0)
     if ended == "SIGKILL":
         return Outcome.INFRA, "killed (SIGKILL), most likely for want of memory"

@@ -68,8 +68,8 @@ class Preparation:
                     matrix,
                     python=python,
                     system=system.packages if system else None,
-                    records=system.records if system else None,
                     today=now()[:10],
+                    machine=self.machine,
                 )
             except PinproofError as error:
                 self._problem(cell.id, dict(cell.axes), error)

@@ -73,12 +73,14 @@ def run(
     on_line: Callable[[str], None] | None = None,
     cancel: Cancel | None = None,
     keep: int = 1_000_000,
+    pass_fds: Sequence[int] = (),
 ) -> Finished:
     """Run `argv` in its own process group and wait for it.
 
     stdout and stderr are read as one stream: appended to `log`, handed to `on_line` line by
     line, and the last `keep` characters returned. When `timeout` seconds have passed, or
-    `cancel` is set, the whole group gets SIGTERM and after `GRACE` seconds SIGKILL.
+    `cancel` is set, the whole group gets SIGTERM and after `GRACE` seconds SIGKILL. The child
+    inherits the descriptors in `pass_fds`, such as that of a lock it has to hold.
 
     Raises OSError where the program cannot be started or the log cannot be written, and what
     `on_line` raised.
@@ -101,6 +103,7 @@ def run(
                 encoding="utf-8",
                 errors="replace",
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
         )
         lines: list[str] = []

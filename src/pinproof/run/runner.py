@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pinproof.builds import toolkit
 from pinproof.builds.build import TOOLS
+from pinproof.builds.cache import Cache
 from pinproof.errors import InfrastructureError, PinproofError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome
-from pinproof.evidence.store import Store, read_json, sha256, write_json, write_text
-from pinproof.locks import resolve
+from pinproof.evidence.store import Store, read_json, write_json, write_text
+from pinproof.locks import pipconfig, resolve
 from pinproof.locks.installer import Installer
 from pinproof.locks.lock import Lock, Wheel
 from pinproof.plan import recipe
@@ -129,36 +132,40 @@ class Runner:
         return self.executor.evidence(step, outcome, reason, data, started, seconds)
 
     def _built(self, step: Step, evidence: Evidence) -> Evidence:
-        out = self.executor.store.build_dir(step.digest)
-        wheels = sorted(out.glob("*.whl"))
-        if len(wheels) != 1:
-            return _instead(evidence, Outcome.FAILED, f"the build left {len(wheels)} wheels")
-        data = {"wheel": wheels[0].name, "sha256": sha256(wheels[0])}
+        record = Cache(self.executor.store.builds).find(step.digest)
+        if record is None:
+            return _instead(evidence, Outcome.FAILED, "the build left no wheel")
+        kept = record.to_json()
+        data = {name: value for name, value in kept.items() if name not in ("inputs", "schema")}
         return _instead(evidence, Outcome.OK, "", data)
 
     def _build_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
-        store, machine = self.executor.store, self.executor.machine
+        """Make the build's environment, and call our own `build` in it: it holds the cache."""
+        store, installer = self.executor.store, self.installer()
         build = next(each for each in work.builds if each.owner == step.owner)
-        shutil.rmtree(store.build_dir(build.key), ignore_errors=True)
-        installer = self.installer()
         backend = self.backend(work.settings.backend)
         python = self.environment(build.owner) / "bin" / "python"
-        lock_file = store.scratch(build.owner, Stage.BUILD) / "lock.txt"
-        write_text(lock_file, lock.text(), durable=False)
-        tools = [installer.uv, "pip", "install", *installer.source_args]
-        variables = build.variables(cores=machine.cores, memory_gib=machine.memory_gib)
+        scratch = store.scratch(build.owner, Stage.BUILD)
+        write_text(scratch / "lock.txt", lock.text(), durable=False)
+        write_json(scratch / "order.json", build.to_json(), durable=False)
+        tools = [installer.uv, "pip", "install", *installer.source_args, "--python", str(python)]
+        own = [sys.executable, "-m", "pinproof", "build", "--order", str(scratch / "order.json")]
         return SessionSpec(
             session=build.owner,
             python=backend.python(lock.python),
             venv_backend=backend.nox,
             venv_params=backend.params,
             commands=(
-                *backend.install(python, lock_file, lock, installer),
-                [*tools, "--python", str(python), *TOOLS],
-                *build.commands(str(python), str(store.build_dir(build.key))),
+                *backend.install(python, scratch / "lock.txt", lock, installer),
+                [*tools, *TOOLS, *toolkit.wanted(build.cuda, os.environ)],
+                [*own, "--python", str(python), "--store", str(store.root)],
             ),
-            env={**self._outside, **dict(work.settings.env), **variables},
-            secrets=installer.env,
+            env={
+                **self._outside,
+                **toolkit.caller(os.environ),
+                "PYTHONPATH": str(recipe.SOURCES.parent),
+            },
+            secrets={**installer.env, **pipconfig.read().pip_env()},
         )
 
     def _install_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
@@ -233,26 +240,19 @@ def filled_by(home: Path) -> str:
 def wheels_of(work: CellWork, store: Store) -> tuple[Wheel, ...]:
     """Return the wheels that were built for `work`.
 
-    Raises InfrastructureError where one is not the file that its build left.
+    Raises InfrastructureError where one is not the file that its build left; then it is put into
+    quarantine, so that the next run builds it anew.
     """
-    wheels = []
+    cache, wheels = Cache(store.builds), []
     for build in work.builds:
-        evidence = store.load(build.owner, Stage.BUILD, build.key)
-        if evidence is None or evidence.outcome is not Outcome.OK:
+        record = cache.find(build.key)
+        if record is None:
             raise InfrastructureError(
                 f"there is no wheel of {build.source}",
-                cause="its build did not run, or its record was removed",
-                remedy="run the cell again",
+                cause="its build did not run, or the wheel was removed or edited since",
+                remedy="run the cell again: it is built anew",
             )
-        path = store.build_dir(build.key) / evidence.data["wheel"]
-        wheel = Wheel(path=str(path), sha256=evidence.data["sha256"])
-        if not path.is_file() or sha256(path) != wheel.sha256:
-            raise InfrastructureError(
-                f"{path} is not the wheel that was built",
-                cause="it was removed or edited since",
-                remedy=f"run again with --fresh, which builds {build.source} anew",
-            )
-        wheels.append(wheel)
+        wheels.append(Wheel(path=str(cache.wheel_path(record)), sha256=record.sha256))
     return tuple(wheels)
 
 

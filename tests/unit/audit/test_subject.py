@@ -46,10 +46,8 @@ def test_a_library_that_is_linked_twice_is_one(tmp_path: Path) -> None:
 def test_an_archive_that_reaches_outside_is_refused_before_anything_is_written(
     tmp_path: Path, name: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match="points outside of the archive"):
-        subject.check_members("x.whl", iter(["pkg/_C.so", name]))
     path = wheel(tmp_path / "x-1-py3-none-any.whl", {"ok.so": b"", name: b""})
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match="points outside of the archive"):
         subject.unpacked(path, tmp_path / "tree")
     assert list((tmp_path / "tree").iterdir()) == []
 
@@ -59,7 +57,7 @@ def test_a_wheel_that_is_cut_off_is_refused_in_words(tmp_path: Path) -> None:
     path = wheel(tmp_path / "x-1-py3-none-any.whl", {"x.so": library})
     path.write_bytes(path.read_bytes()[:-30])
     with (
-        pytest.raises(ConfigurationError, match="no whole wheel"),
+        pytest.raises(ConfigurationError, match="no whole archive"),
         subject.opened(str(path), HERE),
     ):
         pass

@@ -162,3 +162,21 @@ def test_a_sanitizer_has_nothing_to_look_at_on_a_processor(tmp_path: Path) -> No
     on_gpu = Work(cell="a", target="sm_90", stages=((Stage.SANITIZE, "a", {"a": 1}, 9.0),))
     (step,) = plan.make([on_gpu], Store(tmp_path), machine="sm_90").steps
     assert (step.state, step.gpu) == (State.NEW, True)
+
+
+def test_another_key_says_how_it_differs_from_the_nearest_build_of_its_project(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+
+    def build(key: str, **inputs: str) -> plan.Work:
+        return plan.Work(
+            cell="sm120-a", target="sm_120", stages=((Stage.BUILD, f"build-{key}", inputs, 1.0),)
+        )
+
+    flash = {"project": "flash-attn", "torch": "2.14.0", "cuda": "13.0", "source": "2.8.3"}
+    far = {**flash, "torch": "2.8.0", "cuda": "12.8", "source": "2.8.1"}
+    for key, inputs in (("1", flash), ("2", far), ("3", {**flash, "project": "vllm"})):
+        remember(store, "sm120-a", build(key, **inputs).stages)
+    (step,) = plan.make([build("4", **{**flash, "torch": "2.15.0"})], store, machine="cpu").steps
+    assert step.reason == "torch 2.14.0 -> 2.15.0"

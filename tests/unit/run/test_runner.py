@@ -11,8 +11,8 @@ import pytest
 from judged import cell
 
 from pinproof import workflow
+from pinproof.builds.cache import Cache, Record
 from pinproof.errors import InfrastructureError
-from pinproof.evidence.evidence import Evidence, Outcome
 from pinproof.evidence.store import Store, sha256
 from pinproof.locks.lock import Lock
 from pinproof.plan import recipe
@@ -30,47 +30,51 @@ def test_an_environment_names_the_install_that_filled_it(tmp_path: Path) -> None
     assert runner.filled_by(tmp_path / "nowhere") == ""
 
 
-def built(store: Store, tmp_path: Path) -> tuple[CellWork, Path]:
+def built(store: Store) -> tuple[CellWork, Path]:
     """Return the work of a cell with one build, and the wheel that its build left."""
     matrix = empty_cells.shipped().named("blackwell-release")
     asked = cell(target="sm_120", flash_attn="2.8.3.post2", cuda="13.0")
     work = replace(recipe.of(asked, matrix, python="3.12"), lock=Lock(python="3.12"))
     (build,) = work.builds
-    wheel = store.build_dir(build.key) / "flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl"
+    cache = Cache(store.builds)
+    wheel = cache.work_dir(build.key) / "flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl"
     wheel.parent.mkdir(parents=True)
     wheel.write_bytes(b"wheel")
-    store.save(
-        Evidence(
-            cell=build.owner,
-            stage=Stage.BUILD,
-            digest=build.key,
-            outcome=Outcome.OK,
-            data={"wheel": wheel.name, "sha256": sha256(wheel)},
-            inputs=build.inputs(),
-            machine={},
-            started="2026-11-23T18:00:00",
-            seconds=1,
-        )
+    record = Record(
+        key=build.key,
+        wheel=wheel.name,
+        sha256=sha256(wheel),
+        size=5,
+        inputs=build.inputs(),
+        tools={},
+        without=(),
+        libraries=(),
+        log="",
+        jobs=1,
+        seconds=1.0,
+        built="2026-11-23T18:00:00+00:00",
     )
-    return work, wheel
+    return work, cache.wheel_path(cache.publish(record, wheel))
 
 
-def test_the_wheel_of_a_build_is_found_by_its_evidence(tmp_path: Path) -> None:
+def test_the_wheel_of_a_build_is_found_by_its_key(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    work, wheel = built(store, tmp_path)
+    work, wheel = built(store)
     (found,) = runner.wheels_of(work, store)
     assert (found.path, found.name) == (str(wheel), "flash-attn")
 
 
 def test_a_wheel_that_was_edited_since_its_build_is_never_installed(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    work, wheel = built(store, tmp_path)
+    work, wheel = built(store)
     wheel.write_bytes(b"other")
-    with pytest.raises(InfrastructureError, match="is not the wheel that was built"):
+    with pytest.raises(InfrastructureError, match="there is no wheel of flash-attn"):
         runner.wheels_of(work, store)
+    assert not wheel.exists()
+    assert [path.read_bytes() for path in store.builds.glob("quarantine/*")] == [b"other"]
 
 
 def test_without_a_finished_build_there_is_no_wheel(tmp_path: Path) -> None:
-    work, _ = built(Store(tmp_path / "one"), tmp_path)
+    work, _ = built(Store(tmp_path / "one"))
     with pytest.raises(InfrastructureError, match="there is no wheel of flash-attn"):
         runner.wheels_of(work, Store(tmp_path / "other"))

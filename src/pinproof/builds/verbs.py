@@ -1,0 +1,154 @@
+"""What the verbs `build` and `cache` do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pinproof.builds import make, source
+from pinproof.builds.build import Build, Patch
+from pinproof.builds.cache import Cache, Pruned, Record
+from pinproof.builds.project import knobs, reads_torch
+from pinproof.builds.source import Kind
+from pinproof.errors import ConfigurationError, did_you_mean
+from pinproof.evidence.store import read_json, sha256
+from pinproof.run import environment
+from pinproof.run.machine import this_machine
+
+Say = Callable[[str], None]
+
+ACTIONS = ("list", "verify", "prune")
+
+
+def described(
+    project: str,
+    text: str,
+    *,
+    arch: str,
+    profile: str,
+    python: Path,
+    cuda: str,
+    patches: Sequence[Path] = (),
+    env: Sequence[str] = (),
+    attention: str = "",
+) -> Build:
+    """Return the build that a user describes by hand, against the torch that `python` has.
+
+    Raises ConfigurationError for what cannot be built, ResolveError for an unknown git reference.
+    """
+    archs = arch.replace("sm_", "")
+    knobs(project, archs, profile)  # a wrong word is told before anything is looked at
+    found = environment.look(python)
+    torch = found.packages.get("torch", "")
+    if not torch:
+        raise ConfigurationError(
+            f"{python} has no torch to build against", remedy="name another with --python EXE"
+        )
+    machine = this_machine()
+    origin = source.describe(project, text)
+    return Build(
+        source=origin,
+        torch=torch if reads_torch(origin) else "",
+        cuda=cuda,
+        archs=archs,
+        python=found.python,
+        profile=profile,
+        env=tuple(_variable(each) for each in env),
+        patches=tuple(_patch(each) for each in patches),
+        attention=source.describe("vllm-flash-attn", attention) if attention else None,
+        compiler=machine.gcc,
+        platform=machine.platform,
+    )
+
+
+def ordered(path: Path) -> Build:
+    """Return the build that a file holds. Raises ConfigurationError where it holds none."""
+    try:
+        return Build.from_json(read_json(path))
+    except (KeyError, TypeError, ValueError):
+        raise ConfigurationError(f"{path} holds no build") from None
+
+
+def build(wanted: Build, store: Path, python: Path, say: Say, *, jobs: int | None = None) -> str:
+    """Build it, or take it from the cache of `store`, and say what the wheel holds.
+
+    Raises what `make.make` raises.
+    """
+    if wanted.source.kind is Kind.WHEEL:
+        raise ConfigurationError(
+            f"{wanted.source} is built already", remedy="look into it: pinproof audit WHEEL"
+        )
+    env = environment.isolated_env(os.environ, {})
+    # Not resolved: the python of a virtual environment is a link to one that has no torch.
+    home = make.toolkit_for(wanted, python.absolute(), python.absolute().parents[1], os.environ)
+    tools = os.pathsep.join((str(python.absolute().parent), env["PATH"]))
+    site = make.Site(python=python.absolute(), toolkit=home, env={**env, "PATH": tools}, jobs=jobs)
+    held = Cache(store / "builds")
+    made = make.make(wanted, held, site, say)
+    held_code = [f"{each['status']:<11} {each['file']}  {_units(each)}" for each in made.libraries]
+    return "\n".join([str(held.wheel_path(made)), _line(made), *held_code])
+
+
+def cache(action: str, store: Path, days: float) -> tuple[list[str], bool]:
+    """Do one of `ACTIONS`; return what to tell, and if all is well.
+
+    Raises ConfigurationError for any other word.
+    """
+    held = Cache(store / "builds")
+    match action:
+        case "list":
+            return [_line(record) for record in held.records()] or ["no wheel was built"], True
+        case "verify":
+            return _verified(held)
+        case "prune":
+            return [_told(held.prune(days=days))], True
+    raise ConfigurationError(
+        f"cache cannot {action!r}.{did_you_mean(action, ACTIONS)}",
+        remedy=f"use one of: {', '.join(ACTIONS)}",
+    )
+
+
+def _verified(held: Cache) -> tuple[list[str], bool]:
+    lines, well = [], True
+    for record in held.records():
+        if held.find(record.key) is None:
+            well = False
+            lines.append(f"quarantined {_line(record)}")
+        else:
+            lines.append(f"whole       {_line(record)}")
+    return lines or ["no wheel was built"], well
+
+
+def _line(record: Record) -> str:
+    what = record.inputs
+    torch = f"torch {what['torch']}" if what["torch"] else "any torch"
+    return (
+        f"{record.key[:8]} {record.wheel}  {what['source']}, {torch}, CUDA {record.tools['nvcc']},"
+        f" for {what['archs']}, {record.seconds:.0f} s on {record.built[:10]}"
+    )
+
+
+def _told(pruned: Pruned) -> str:
+    return (
+        f"removed {pruned.wheels} wheels, {pruned.trees} trees of builds and {pruned.quarantined}"
+        f" files in quarantine: {pruned.size / 1e6:.0f} MB"
+    )
+
+
+def _units(each: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in each["units"].items())
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise ConfigurationError(f"{text!r} is no NAME=VALUE")
+    return name, value
+
+
+def _patch(path: Path) -> Patch:
+    if not path.is_file():
+        raise ConfigurationError(f"there is no patch {path}")
+    return Patch(path=str(path.resolve()), sha256=sha256(path))

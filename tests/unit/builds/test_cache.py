@@ -1,0 +1,105 @@
+"""Tests of the wheels that were built: found by key, verified, put aside, removed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pinproof.builds.cache import Cache, Record
+from pinproof.errors import InfrastructureError
+from pinproof.evidence.store import sha256
+
+KEY = "0" * 63 + "1"
+
+
+def publish(cache: Cache, key: str = KEY, data: bytes = b"wheel") -> Record:
+    wheel = cache.work_dir(key) / "out" / "flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl"
+    wheel.parent.mkdir(parents=True, exist_ok=True)
+    wheel.write_bytes(data)
+    record = Record(
+        key=key,
+        wheel=wheel.name,
+        sha256=sha256(wheel),
+        size=len(data),
+        inputs={"project": "flash-attn"},
+        tools={"nvcc": "13.0.88"},
+        without=("backward",),
+        libraries=({"file": "x.so", "status": "NATIVE"},),
+        log="",
+        jobs=2,
+        seconds=1.5,
+        built="2026-11-24T07:00:00+00:00",
+    )
+    return cache.publish(record, wheel)
+
+
+def test_a_wheel_is_found_by_its_key_with_all_that_is_known_of_it(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    record = publish(cache)
+    assert cache.find(KEY) == record
+    assert cache.wheel_path(record).read_bytes() == b"wheel"
+    assert cache.find("f" * 64) is None
+
+
+@pytest.mark.parametrize("damage", ["edit", "remove", "record"])
+def test_what_is_damaged_is_no_wheel(tmp_path: Path, damage: str) -> None:
+    cache = Cache(tmp_path)
+    path = cache.wheel_path(publish(cache))
+    if damage == "edit":
+        path.write_bytes(b"WHEEL")
+    elif damage == "remove":
+        path.unlink()
+    else:
+        cache.record_path(KEY).write_text("{")
+    assert cache.find(KEY) is None
+    aside = list((tmp_path / "quarantine").glob("*"))
+    assert [each.read_bytes() for each in aside] == ([b"WHEEL"] if damage == "edit" else [])
+    assert cache.find(publish(cache).key) is not None
+
+
+def test_two_builds_with_the_same_bytes_share_a_file(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    one, other = publish(cache), publish(cache, "2" * 64)
+    assert cache.wheel_path(one) == cache.wheel_path(other)
+    assert {each.key for each in cache.records()} == {one.key, other.key}
+
+
+def test_a_build_is_held_by_one_process_and_by_what_it_started(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with cache.exclusive(KEY) as lock:
+        child = subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,)
+        )
+        with (
+            pytest.raises(InfrastructureError, match="another process"),
+            cache.exclusive(KEY, wait=False),
+        ):
+            pass
+    with pytest.raises(InfrastructureError), cache.exclusive(KEY, wait=False):
+        pass
+    child.communicate(b"\n")
+    with cache.exclusive(KEY, wait=False):
+        pass
+
+
+def test_prune_keeps_what_is_used_and_what_is_being_built(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    fresh, stale = publish(cache), publish(cache, "2" * 64, b"old")
+    long_ago = time.time() - 40 * 86400
+    os.utime(cache.record_path(stale.key), (long_ago, long_ago))
+    (tmp_path / "quarantine").mkdir()
+    (tmp_path / "quarantine" / "x.whl").write_bytes(b"123")
+    for key in ("3" * 64, "4" * 64):
+        cache.work_dir(key).mkdir(parents=True)
+    with cache.exclusive("4" * 64):
+        pruned = cache.prune(days=30)
+    assert (pruned.wheels, pruned.quarantined) == (1, 1)
+    assert cache.find(fresh.key) is not None
+    assert not cache.wheel_path(stale).exists()
+    assert cache.work_dir("4" * 64).exists()
+    assert not cache.work_dir("3" * 64).exists()
