@@ -24,7 +24,8 @@ class Request:
 
     ``target`` is ``"cpu"`` or an architecture such as ``"sm_90"``; ``axes`` are the cell's axis
     values as text; ``budget`` is the time that throughput may take, in seconds, or None for the
-    stage's own. ``candidates`` are names, or ``FILE.py:NAME``, in place of what the axes bring.
+    stage's own. ``candidates`` are names, or ``FILE.py:NAME``, which correctness and sanitize
+    take in place of what the axes bring.
     """
 
     cell: str

@@ -53,7 +53,9 @@ def test_every_stage_leaves_its_log(proven: Project) -> None:
 def test_the_crash_of_an_empty_key_sequence_is_a_limit_with_its_signal(proven: Project) -> None:
     cell = proven.cell(CELL)
     assert [limit for limit in cell["limits"] if "Sk = 0" in limit and "SIGFPE" in limit]
-    assert "do not call with Sk = 0 (SIGFPE)" in proven.first[0].out
+    assert "do not call with Sk = 0: the process dies of SIGFPE" in proven.first[0].out
+    known = {defect["id"]: defect for defect in cell["defects"]}
+    assert known["torch-cpu-no-keys"]["shown"]
 
 
 def test_a_second_run_runs_nothing_and_says_the_same(proven: Project) -> None:

@@ -76,4 +76,7 @@ def claims(seen: Sanitized | None) -> Iterator[Claim]:
 
 def summary(seen: Sanitized | None) -> str:
     """Say behind the numbers of a SAFE cell that the sanitizer found nothing."""
-    return f"; {len(seen.clean)} runs of compute-sanitizer clean" if seen and seen.clean else ""
+    if seen is None or not seen.clean:
+        return ""
+    runs = f"{len(seen.clean)} run{'s' if len(seen.clean) > 1 else ''}"
+    return f"; {runs} of compute-sanitizer clean"

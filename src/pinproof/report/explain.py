@@ -44,6 +44,7 @@ def document(row: Row, matrix: Matrix, logs: Path) -> dict[str, Any]:
         "reason": judged.reason,
         "limits": list(judged.limits),
         "defects": [results.defect(each) for each in judged.defects],
+        "sanitizer": results.sanitizer(judged.sanitizer),
         "evidence": [
             {
                 "stage": str(stage),
@@ -74,6 +75,12 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     for known in found["defects"]:
         seen = f"shown by {known['shown'][0]}" if known["shown"] else "not shown any more"
         yield f"  defect     {known['candidate']}: {known['id']}, {known['upstream']}; {seen}"
+    if seen := found["sanitizer"]:
+        yield f"  sanitizer  {seen['version'] or 'not there'}: {len(seen['clean'])} runs clean"
+        for hazard in seen["hazards"]:
+            kind = "warning" if hazard["warning"] else "hazard"
+            yield f"  {kind:<10} {hazard['candidate']} under {hazard['tool']}: {hazard['text']}"
+        yield from (f"  not seen   {reason}" for reason in seen["unseen"])
     if found["excluded"]:
         yield f"  source     {found['excluded']['source']}"
     yield f"  required   {'yes' if found['required'] else 'no'}, for {', '.join(found['uses'])}"

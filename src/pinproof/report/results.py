@@ -14,6 +14,7 @@ from pinproof.errors import ConfigurationError
 from pinproof.evidence import store
 from pinproof.evidence.evidence import Evidence, Outcome
 from pinproof.judge.judgement import Carried, Judgement
+from pinproof.judge.sanitized import Sanitized
 from pinproof.judge.triage import plain
 from pinproof.judge.verdict import Verdict
 from pinproof.plan.stage import Stage
@@ -89,7 +90,7 @@ def _cell(row: Row) -> dict[str, Any]:
         "reason": plain(judged.reason),
         "limits": [plain(limit) for limit in judged.limits],
         "defects": [defect(each) for each in judged.defects],
-        "sanitizer": None if judged.sanitizer is None else asdict(judged.sanitizer),
+        "sanitizer": sanitizer(judged.sanitizer),
         "worst_z": _number(judged.worst_z),
         "throughput": None
         if judged.ratio is None
@@ -131,6 +132,22 @@ def defect(carried: Carried) -> dict[str, Any]:
         "avoid": known.avoid,
         "shown": list(known.shown),
         "passed": list(known.passed),
+    }
+
+
+def sanitizer(seen: Sanitized | None) -> dict[str, Any] | None:
+    """Return what compute-sanitizer saw of a cell as JSON values, None where it did not run."""
+    if seen is None:
+        return None
+    hazards = [
+        {**asdict(hazard), "calls": list(hazard.calls), "text": plain(hazard.text)}
+        for hazard in seen.hazards
+    ]
+    return {
+        "version": seen.version,
+        "clean": list(seen.clean),
+        "hazards": hazards,
+        "unseen": list(seen.unseen),
     }
 
 

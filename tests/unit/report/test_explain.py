@@ -1,5 +1,6 @@
 """Tests of everything that is known of one cell."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import empty_cells
@@ -7,6 +8,7 @@ from judged import cell, known, whole
 
 from pinproof import workflow
 from pinproof.judge.judgement import judge
+from pinproof.judge.sanitized import Hazard, Sanitized
 from pinproof.matrix import cell as cells
 from pinproof.matrix import matrixfile
 from pinproof.report import explain
@@ -50,6 +52,11 @@ def test_a_known_defect_is_told_with_its_thread_and_whether_it_still_shows(tmp_p
     evidence = whole(defects=(known("shown", shown=("a",)), known("gone", passed=["b"])))
     one = cell()
     row = Row(cell=one, judgement=judge(one, evidence, matrix.policy), evidence=evidence)
-    text = explain.text(explain.document(row, matrix, tmp_path))
+    hazard = Hazard(candidate="k", tool="memcheck", text="bad", calls=("a",), warning=False)
+    seen = Sanitized(version="1", clean=("k initcheck",), hazards=(hazard,), unseen=("late",))
+    judged = replace(row.judgement, sanitizer=seen)
+    text = explain.text(explain.document(replace(row, judgement=judged), matrix, tmp_path))
+    assert "sanitizer  1: 1 runs clean\n  hazard     k under memcheck: bad\n" in text
+    assert "not seen   late\n" in text
     assert "defect     torch-cpu-flash: shown, somewhere#1; shown by a\n" in text
     assert "defect     torch-cpu-flash: gone, somewhere#1; not shown any more\n" in text

@@ -22,8 +22,8 @@ def test_the_table_has_a_row_per_cell_with_its_verdict_reason_and_numbers():
     lines = plain(width=200).splitlines()
     assert lines[0].split("  ")[0] == "cell"
     assert re.sub(r"\s\s+", "|", lines[2]) == (
-        "cpu-000001|2.13.0|3.7.1|-|SAFE|1 of 1 checks pass (torch-cpu-flash); 1 limit below"
-        "|1.5|1.2 [1.19, 1.21]|10s"
+        "cpu-000001|2.13.0|3.7.1|-|SAFE|1 of 1 checks pass (torch-cpu-flash); 1 run of "
+        "compute-sanitizer clean; 1 limit below|1.5|1.2 [1.19, 1.21]|12s"
     )
     assert re.sub(r"\s\s+", "|", lines[3]).startswith("cpu-000002|2.13.0|3.6.0|-|UNSAFE|")
     assert "EXCLUDED" in plain()
@@ -67,13 +67,16 @@ def test_a_known_failure_comes_with_its_cause_and_next_step():
     assert "Next step: CUDA>=12.9" in text
 
 
-def test_a_known_defect_that_no_longer_shows_is_told_in_the_footer():
+def test_what_is_known_and_gone_and_what_a_sanitizer_warns_of_is_told_in_the_footer():
     text = " ".join(plain().split())
     assert (
         "known defect e did not show in torch-cpu-flash 1.0: remove it, or that version from it "
         "(somewhere#1) (cpu-000001)"
     ) in text
     assert "known defect d did not" not in text
+    assert (
+        "compute-sanitizer warns: kernel under racecheck: Race between Write and Read access"
+    ) in text
 
 
 def test_a_ratio_to_the_interpreter_says_that_it_is_no_gpu_figure():

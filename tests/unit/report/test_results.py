@@ -53,9 +53,13 @@ def every_kind():
     failed = record(
         Stage.BUILD, outcome=Outcome.FAILED, reason="nvcc fatal : no \x1b[31mcompute_120 [B01]"
     )
+    warning = {"text": "Race between Write and Read access", "calls": ["a"], "warning": True}
+    runs = [{"tool": "racecheck", "status": "CLEAN", "hazards": [warning]}]
+    seen = {"tool": "2026.4", "candidates": [{"name": "kernel", "runs": runs}], "incomplete": []}
+    sanitized = record(Stage.SANITIZE, {**seen, "device": {"capability": "cpu"}})
     away = record(Stage.CORRECTNESS, outcome=Outcome.UNAVAILABLE, reason="needs sm_120")
     return run(
-        row(cell(1, triton="3.7.1"), limited),
+        row(cell(1, triton="3.7.1"), {**limited, Stage.SANITIZE: sanitized}),
         row(cell(2, triton="3.6.0"), crashed),
         row(cell(3, flash_attn="2.8.3"), {Stage.BUILD: failed}, required=False),
         row(cell(4, excluded="no wheel"), {}),
