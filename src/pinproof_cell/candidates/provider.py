@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pinproof_cell.candidates import LOW_PRECISION, LSE_MINUS_INF
 
@@ -64,7 +64,15 @@ class Provider:
 
     def forward(self, call: Call) -> tuple[Tensor, Tensor]:
         """Attend with the callable."""
-        return self.function(call.q, call.k, call.v, **call.keywords())
+        return self.function(call.q, call.k, call.v, **self._arguments(call))
+
+    def _arguments(self, call: Call) -> dict[str, Any]:
+        """Return the keywords of the call: beyond the contract only what `supports` names."""
+        found = call.keywords()
+        missing = {"sinks", "dropout", "splits"} & found.keys() - self.supports
+        if missing:
+            raise NotImplementedError(f"{self.name} does not support {', '.join(sorted(missing))}")
+        return found
 
     def backward(
         self, dout: Tensor, call: Call, out: Tensor, lse: Tensor | None
@@ -72,7 +80,7 @@ class Provider:
         """Return the gradients of ``f.backward``. Raises NotImplementedError without one."""
         if self._backward is None:
             raise NotImplementedError(f"{self.name} has no backward")
-        return self._backward(dout, call.q, call.k, call.v, out, lse, **call.keywords())
+        return self._backward(dout, call.q, call.k, call.v, out, lse, **self._arguments(call))
 
 
 def load(name: str) -> Provider:

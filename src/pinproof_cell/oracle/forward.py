@@ -48,7 +48,7 @@ def attention(call: Call, keep: Tensor | None = None) -> Truth:
     """
     if call.layout is None:
         return _dense(call, keep)
-    return _joined([_dense(*pair) for pair in zip(call.sequences(), kept(call, keep), strict=True)])
+    return joined([_dense(*pair) for pair in zip(call.sequences(), kept(call, keep), strict=True)])
 
 
 def kept(call: Call, keep: Tensor | None) -> list[Tensor | None]:
@@ -100,7 +100,7 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
     )
 
 
-def _joined(truths: list[Truth]) -> Truth:
+def joined(truths: list[Truth]) -> Truth:
     """Return the truths of single sequences as that of one batch, row after row."""
     rows = {
         name: torch.cat([getattr(truth, name) for truth in truths], dim=axis)

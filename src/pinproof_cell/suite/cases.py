@@ -177,17 +177,25 @@ class Case:
         return frozenset({self.dtype} | {name for name, needed in asked.items() if needed})
 
     @property
-    def uses(self) -> tuple[str, ...]:
-        """The uses that a failure of this case concerns: "serving", "training", "everything".
+    def looks_ahead(self) -> bool:
+        """Whether a window lets queries see keys of the future."""
+        return self.window[1] != 0 and self.window != (-1, -1) and not self.causal
 
-        A server never asks for queries without keys, for keys of the future, for ALiBi, dropout or
-        gradients; training never for pages, caches or splits.
-        """
-        features = self.features
-        if features & {"no-keys", "no-queries", "strided-head"}:
-            return ("everything",)
-        ahead = "window" in features and not self.causal and self.window[1] != 0
-        serving = not (ahead or features & {"alibi", "empty-rows", "dropout", "backward"})
-        training = not features & {"paged", "left-padding", "splits"}
-        named = (("serving", serving), ("training", training), ("everything", True))
-        return tuple(use for use, concerned in named if concerned)
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The uses that a failure of this case concerns: "serving", "training", "everything"."""
+        return concerned(self.features, self.looks_ahead)
+
+
+def concerned(features: frozenset[str], ahead: bool) -> tuple[str, ...]:
+    """Return the uses that call a kernel with these features; `ahead`: with keys of the future.
+
+    A server never asks for queries without keys, for keys of the future, for ALiBi, dropout or
+    gradients; training never for pages, caches or splits.
+    """
+    if features & {"no-keys", "no-queries", "strided-head"}:
+        return ("everything",)
+    serving = not (ahead or features & {"alibi", "empty-rows", "dropout", "backward"})
+    training = not features & {"paged", "left-padding", "splits"}
+    named = (("serving", serving), ("training", training), ("everything", True))
+    return tuple(use for use, called in named if called)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from pinproof_cell.suite import grid
 from pinproof_cell.suite.cases import Case
+from pinproof_cell.suite.identities import Identity, catalogue
 
 LEVELS = ("quick", "full")
 DEVICES = ("cpu", "cuda")
@@ -17,8 +18,8 @@ DEVICES = ("cpu", "cuda")
 class Check(Protocol):
     """One question to a candidate, which `pinproof_cell.suite.examine` knows how to put.
 
-    A `Case` asks for output, log-sum-exp and gradients themselves; a `Repeats` whether the answer
-    is the same each time.
+    A `Case` asks for output, log-sum-exp and gradients themselves; an `Identity` what holds between
+    two answers; a `Repeats` whether the answer is the same each time.
     """
 
     @property
@@ -73,6 +74,7 @@ def suite(level: str = "full", device: str = "cpu") -> tuple[Check, ...]:
 
 def _suite(level: str, device: str) -> Iterator[Check]:
     yield from grid.suite(level, device)
+    yield from catalogue.suite(level)
     # More than one tile, and small enough to be called often.
     for dtype in ("bf16", "fp16"):
         yield Repeats(Case(128, 128, dtype=dtype), REPEATS[level])
@@ -91,11 +93,18 @@ def by_id(name: str) -> Check:
     return _known()[name]
 
 
+def kind(check: Check) -> str:
+    """Return "case", "identity" or "repeats"."""
+    if isinstance(check, Repeats):
+        return "repeats"
+    return "identity" if isinstance(check, Identity) else "case"
+
+
 def facts(check: Check) -> dict[str, Any]:
     """Return what a check is, for documents: kind, uses, features, and the case's own fields."""
     said = [(field.name, getattr(check.case, field.name), field.default) for field in fields(Case)]
     return {
-        "kind": "repeats" if isinstance(check, Repeats) else "case",
+        "kind": kind(check),
         "uses": list(check.uses),
         "features": sorted(check.features),
         "case": {name: value for name, value, default in said if value != default},

@@ -15,6 +15,8 @@ from pinproof_cell.suite import dropout, expected
 from pinproof_cell.suite.cases import Case
 from pinproof_cell.suite.checks import Check, Repeats
 from pinproof_cell.suite.guard import Guarded
+from pinproof_cell.suite.identities import Identity
+from pinproof_cell.suite.identities.compare import Bench
 from pinproof_cell.suite.repeats import repeat
 from pinproof_cell.suite.trial import (
     FLAKY,
@@ -53,7 +55,11 @@ def examine(
 
 def _ask(trial: Trial, check: Check) -> Result:
     try:
-        return repeat(trial, check) if isinstance(check, Repeats) else _numbers(trial, check.case)
+        if isinstance(check, Repeats):
+            return repeat(trial, check)
+        if isinstance(check, Identity):
+            return _together(list(check.judge(Bench(trial, check.case))))
+        return _numbers(trial, check.case)
     except CallError as error:
         return error.result
     except Exception as error:
@@ -82,8 +88,8 @@ def _numbers(trial: Trial, case: Case) -> Result:
 
 
 def _together(found: Sequence[Judgement]) -> Result:
-    """Return the gravest of some judgements of one case, with the statistics of all."""
-    status = max((judgement.status for judgement in found), key=_WORSE.index)
+    """Return the gravest of some judgements of one check, with the statistics of all."""
+    status = max((judgement.status for judgement in found), key=_WORSE.index, default=PASS)
     return Result(
         status,
         {name: value for judgement in found for name, value in judgement.stats.items()},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import torch
 from torch import Tensor
 
 from pinproof_cell.judge.findings import Finding
@@ -12,6 +11,7 @@ from pinproof_cell.judge.forward import DEGRADED, PASS
 from pinproof_cell.suite import expected
 from pinproof_cell.suite.checks import Repeats
 from pinproof_cell.suite.expected import Expected
+from pinproof_cell.suite.guard import bits
 from pinproof_cell.suite.trial import FLAKY, Result, Trial
 
 #: No longer than this, in seconds: a slow kernel is called less often.
@@ -34,7 +34,7 @@ def repeat(trial: Trial, check: Repeats, seconds: float = SECONDS) -> Result:
         again = _answer(trial, wanted)
         done += 1
         for name in promised:
-            elements = int((_bits(again[name]) != _bits(first[name])).sum())
+            elements = int((bits(again[name]) != bits(first[name])).sum())
             if elements:
                 right = _right(trial, wanted, first) and _right(trial, wanted, again)
                 words = f"{name} of call {done} on the same inputs differs from that of the first"
@@ -60,8 +60,3 @@ def _right(trial: Trial, wanted: Expected, answer: dict[str, Tensor]) -> bool:
         gradients = [answer[name] for name in ("dq", "dk", "dv")]
         found.append(trial.judge_gradients(gradients, wanted.gradients))
     return all(judgement.status == PASS for judgement in found)
-
-
-def _bits(x: Tensor) -> Tensor:
-    """Return the bits of `x`, so that NaN equals itself."""
-    return x.contiguous().view(torch.int16 if x.element_size() == 2 else torch.int32)
