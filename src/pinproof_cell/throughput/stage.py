@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,22 @@ def run(document: dict[str, Any]) -> dict[str, Any]:
         "precision": plan.precision,
         "budget": {"seconds": budget, "spent": round(time.monotonic() - started, 1)},
         "points": points,
-        # What the machine kept from being timed: such a run is made again.
-        "incomplete": [describe(point) for point in points if point["status"] == "NOT-RUN"],
+        "incomplete": list(incomplete(points)),
     }
+
+
+def incomplete(points: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Say what the machine kept from being timed: such a run is made again.
+
+    One point without time beside others that had some is only ambiguous. Where none had any, the
+    machine was busy, and nothing is known of the cell's speed.
+    """
+    points = list(points)
+    timed = any(point["ratio"] is not None for point in points)
+    for point in points:
+        late = point["status"] == "AMBIGUOUS" and point["ratio"] is None
+        if point["status"] == "NOT-RUN" or (late and not timed):
+            yield describe(point)
 
 
 def choose(request: Request, findings: Findings) -> tuple[Job, ...]:

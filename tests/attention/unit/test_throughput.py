@@ -156,6 +156,12 @@ def test_a_spent_budget_is_ambiguous_and_has_no_ratio():
     assert (found["status"], found["ratio"]) == ("AMBIGUOUS", None)
 
 
+def test_a_run_in_which_no_point_had_time_is_made_again_and_one_late_point_is_not():
+    late, timed = concluded(), concluded(ended(2.0, 30), ended(2.0, 30), ended(2.0, 30))
+    assert ["no round fitted" in line for line in throughput.incomplete([late, late])] == [True] * 2
+    assert list(throughput.incomplete([late, timed])) == []
+
+
 def test_one_bad_process_outweighs_two_good_ones():
     found = concluded(ended(1.25, 30), ended(1.25, 30), {"status": "WRONG", "reason": "off by 2"})
     assert (found["status"], found["ratio"], found["reason"]) == ("WRONG", None, "off by 2")
