@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pinproof import options, workflow
+from pinproof import fuzz, options, workflow
 from pinproof.command import Asked, Command, option, switch
 from pinproof.errors import ExitCode, PinproofError
 from pinproof.evidence.store import Store, write_json
@@ -42,6 +42,9 @@ _BACKEND = (
     option("--backend", metavar="NAME", help="uv or system, for every cell"),
     option("--python", metavar="EXE", help="the interpreter that the system back end uses"),
 )
+_WHEELHOUSE = option(
+    "--wheelhouse", metavar="DIR", type=Path, help="the only place wheels come from"
+)
 _FILE = option("--matrix-file", metavar="FILE", type=Path, help="default: matrix.toml")
 _STORE = option("--store", metavar="DIR", type=Path, help="evidence; default: .pinproof")
 _JSON = switch("--json", "JSON on standard output")
@@ -56,7 +59,7 @@ _RUN = (
     switch("--fresh", "measure again what evidence is there for"),
     switch("--sanitize", "also call every candidate under compute-sanitizer"),
     switch("--offline", "no network"),
-    option("--wheelhouse", metavar="DIR", type=Path, help="the only place wheels come from"),
+    _WHEELHOUSE,
     _FILE,
     _STORE,
     _JSON,
@@ -211,6 +214,44 @@ def pins(asked: Asked) -> ExitCode:
     else:
         print(*written, sep="\n")
     return ExitCode.OK
+
+
+@command.verb(
+    "fuzz",
+    option("cell", metavar="CELL", help="the id of a cell"),
+    option(
+        "--candidate",
+        dest="candidates",
+        metavar="NAME",
+        action="append",
+        help="only this kernel of it; may be repeated",
+    ),
+    option(
+        "--seconds", metavar="N", type=float, default=60.0, help="how long for each (default: 60)"
+    ),
+    option("--seed", metavar="N", type=int, default=0, help="of cases and inputs (default: 0)"),
+    *(_MATRIX, *_BACKEND, switch("--offline", "no network"), _WHEELHOUSE, _FILE, _STORE, _JSON),
+    examples=[
+        "pinproof fuzz cpu-ccda2b --seconds 120",
+        "pinproof fuzz sm90-79a90d --candidate vllm-fa3 --seed 7",
+    ],
+)
+def search(asked: Asked) -> ExitCode:
+    """Search the kernels of a cell for failures, inside its environment.
+
+    Each failure is made small, named where it is a known defect, and kept with a script that shows
+    it. Exit code: 0 nothing new, 1 a failure that is no known defect, 3 nothing could be judged.
+    """
+    hunt = fuzz.Hunt(
+        candidates=tuple(asked.candidates or ()), seconds=asked.seconds, seed=asked.seed
+    )
+    asked.cells = [asked.cell]
+    found = fuzz.fuzz(_options(asked), hunt, sys.stderr if asked.json else sys.stdout)
+    if asked.json:
+        _print_json(fuzz.document(asked.cell, found))
+    else:
+        print(*fuzz.summary(found), sep="\n")
+    return fuzz.exit_code(found)
 
 
 @command.verb("defects", _JSON, examples=["pinproof defects --json"])

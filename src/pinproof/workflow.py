@@ -138,6 +138,7 @@ class _Run:
         started = now()
         name, cells = self.chosen.matrix.name, self.chosen.tried
         self._say(*self.options.shown(name, len(cells), self.machine, self.jobs))
+        _ = self.preparation.installer  # a wrong wheelhouse ends the run before it begins
         works = self.preparation.asked()
         first = self._plan(works, recipe.resolving)
         if not self.options.dry_run:
@@ -225,6 +226,8 @@ class _Run:
             installer=lambda: self.preparation.installer,
         )
 
+        labels = {cell.id: cell.label for cell in self.chosen.tried}
+
         def done(step: Step, evidence: Evidence) -> None:
             self.known[step.owner, step.stage] = evidence
             self.done[step.id] = evidence.outcome
@@ -236,7 +239,7 @@ class _Run:
                 execute,
                 jobs=self.jobs,
                 done=done,
-                started=lambda step: shown.start(step.id, step.reason),
+                started=lambda step: shown.start(step.id, labels.get(step.owner, step.reason)),
             )
             self.interrupted = not finished
         except InfrastructureError as error:

@@ -8,33 +8,47 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from compile_kernel import SHARED, configurations
+from compile_kernel import MACHINES
 
 from pinproof_cell.world import child
 
 SCRIPT = Path(__file__).with_name("compile_kernel.py")
 
 
+#: Children that compile at the same time.
+CHILDREN = 2
+
+
 @functools.cache
-def answers(architecture: str) -> dict[str, dict[str, Any]]:
-    """Compile all configurations in one child that does not interpret."""
+def answers() -> list[dict[str, Any]]:
+    """Compile all configurations, in children that do not interpret."""
     environment = child.environment("sm_120")
     environment.pop("TRITON_INTERPRET", None)
-    done = subprocess.run(
-        [sys.executable, os.fspath(SCRIPT), architecture],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    found = {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
-    if done.returncode:
-        found["died"] = {"error": f"status {done.returncode}: {done.stderr[-1000:]}"}
+    words = [sys.executable, os.fspath(SCRIPT)]
+    children = [
+        subprocess.Popen(
+            [*words, str(index), str(CHILDREN)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(CHILDREN)
+    ]
+    found = []
+    with ThreadPoolExecutor(CHILDREN) as pool:
+        outputs = list(pool.map(lambda process: process.communicate(timeout=900), children))
+    for process, (said, wrong) in zip(children, outputs, strict=True):
+        found += map(json.loads, said.splitlines())
+        if process.returncode:
+            last = found[-1]["name"] if found else "nothing"
+            error = f"status {process.returncode} after {last}: {wrong[-1000:]}"
+            found.append({"name": "a child", "error": error})
     return found
 
 
@@ -47,20 +61,16 @@ def no_assembler() -> str | None:
     return "this Triton brings no ptxas, and PATH has none"
 
 
-@pytest.mark.parametrize(
-    ("architecture", "name"),
-    [
-        pytest.param(architecture, name, id=name)
-        for architecture in SHARED
-        for name in configurations(architecture)
-    ],
-)
-def test_compiles_and_fits_into_shared_memory(architecture: str, name: str) -> None:
-    """The configuration compiles, and its shared memory fits the architecture's block."""
+@pytest.mark.parametrize("architecture", MACHINES)
+def test_every_launch_compiles_and_fits_into_shared_memory(architecture: str) -> None:
+    """Each distinct launch of the suite compiles, and its shared memory fits into a block's."""
     if reason := no_assembler():
         pytest.skip(reason)
-    found = answers(architecture)
-    answer = found.get(name, found.get("died", {"error": "the child told nothing"}))
-    assert "error" not in answer, answer["error"]
-    assert answer["shared"] <= SHARED[architecture]
-    assert answer["code"] > 0
+    found = [each for each in answers() if each.get("architecture", architecture) == architecture]
+    wrong = {
+        each["name"]: each.get("error", f"{each.get('shared')} bytes of shared memory")
+        for each in found
+        if "error" in each or each["shared"] > MACHINES[architecture].shared or not each["code"]
+    }
+    assert not wrong
+    assert any(each["architecture"] == architecture for each in found)

@@ -78,6 +78,7 @@ def test_the_table_and_the_files_end_a_run(call: Any, tmp_path: Path) -> None:
         (("run", "--jobs", "0"), 2, "1 or more"),
         (("run", "--jobs", "many"), 2, "--jobs"),
         (("run", "--backend", "conda"), 2, "conda"),
+        (("run", "--wheelhouse", "."), 2, "is no wheelhouse"),
         (("run", "--no-such-option"), 2, "--no-such-option"),
         (("run", "--mtrix", "empty"), 2, "Did you mean '--matrix'?"),
         (("run", "--matrix"), 2, "pinproof run --help"),

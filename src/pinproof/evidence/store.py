@@ -44,6 +44,10 @@ class Store:
         """The directory of the cache of wheels that were built; see `pinproof.builds.cache`."""
         return self.root / "builds"
 
+    def fuzz_dir(self, cell: str, name: str) -> Path:
+        """Return the directory of what a search found in a cell, its scripts among it."""
+        return self.root / "fuzz" / cell / name
+
     def results_dir(self, matrix: str) -> Path:
         """Return the directory of the table and results.json of a matrix."""
         return self.root / "results" / matrix

@@ -20,6 +20,7 @@ FEATURES = {
     "left-padding": "left padding",
     "lse": "the log-sum-exp",
     "no-keys": "Sk = 0",
+    "no-queries": "Sq = 0",
     "one-key": "a single key",
     "page-16": "pages of 16 keys",
     "page-64": "pages of 64 keys",
@@ -64,8 +65,8 @@ def properties(check: Check) -> dict[str, int]:
     of input.
     """
     found = {FEATURES.get(name, name): 4 if name in _TYPES else 1 for name in check.features}
-    if "no-keys" in check.features:
-        found[FEATURES["no-keys"]] = 0
+    for name in check.features & {"no-keys", "no-queries"}:
+        found[FEATURES[name]] = 0
     queries, keys = check.case.get("seqlen_q"), check.case.get("seqlen_k")
     for name, length in (("Sq", queries), ("Sk", keys)):
         if length is not None:

@@ -127,7 +127,15 @@ def _in_product(matrix: Matrix, axes: Mapping[str, str]) -> bool:
 
 def _check_expressions(matrix: Matrix, where: Where) -> None:
     for index, exclude in enumerate(matrix.exclude):
-        _check_selector(exclude.when, matrix, where.key("exclude").item(index).key("when"))
+        place = where.key("exclude").item(index).key("when")
+        with place.named():
+            names = facts.selector(exclude.when).names
+        if not names & {*axis.AXES, "id"}:
+            raise place.error(
+                "a rule that names no axis would exclude every cell or none",
+                remedy=f"compare one of: {', '.join(axis.AXES)}",
+            )
+        _check_selector(exclude.when, matrix, place)
     for index, override in enumerate(matrix.overrides):
         place = where.key("overrides").item(index)
         _check_selector(override.select, matrix, place.key("select"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pinproof.errors import ConfigurationError, did_you_mean
 from pinproof.matrix import axis, facts, matrixcheck, schema
-from pinproof.matrix.schema import Where, option
+from pinproof.matrix.schema import TEXT, Form, Where, option
 from pinproof.plan.stage import TIMEOUTS, Stage
 
 if TYPE_CHECKING:
@@ -24,11 +24,18 @@ FORMAT = 1
 #: How many combinations a matrix may have before its limit must be raised on purpose.
 LIMIT = 5000
 
-_NAME = r"[a-z0-9][a-z0-9-]{0,39}"  # becomes file names and words on command lines
-_TARGET = r"cpu|sm_[1-9]\d{1,2}"
-_PACKAGE = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
-_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
-_DAY = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+#: What no limit may be above: a run holds every cell in memory.
+LIMIT_MOST = 1_000_000
+
+#: Names become file names, and words on command lines.
+_NAME = Form(
+    r"[a-z0-9][a-z0-9-]{0,39}",
+    "lower-case letters, digits and dashes, 40 at most, the first no dash",
+)
+_TARGET = Form(r"cpu|sm_[1-9]\d{1,2}", '"cpu", or an architecture such as "sm_120"')
+_PACKAGE = Form(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a package")
+_VARIABLE = Form(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and underscores, the first no digit")
+_DAY = Form(r"(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))?", "a day, such as 2026-11-23")
 _STAGES = tuple(stage.value for stage in Stage)
 
 #: The name of a list in [axes], in place of a list.
@@ -52,7 +59,7 @@ class Exclude:
     """Combinations that a matrix does not want."""
 
     when: str = option(about="which combinations")
-    reason: str = option(about="why, in one line; it stands in the table", pattern=r"\S.*")
+    reason: str = option(about="why, in one line; it stands in the table", form=TEXT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +67,7 @@ class Policy:
     """What makes a run a success."""
 
     require: str = option(
-        about='which cells must be SAFE: "all", or an expression', default="all", pattern=r"\S.*"
+        about='which cells must be SAFE: "all", or an expression', default="all", form=TEXT
     )
     uses: tuple[Use, ...] = option(
         about="what a cell must be safe for", default=("serving",), filled=True
@@ -80,7 +87,7 @@ class Override:
     env: Mapping[str, str] = option(about="environment variables", default={}, keys=_VARIABLE)
     requirements: tuple[str, ...] = option(about="more to install", default=())
     without: tuple[str, ...] = option(
-        about="packages to leave out, though others ask for them", default=(), pattern=_PACKAGE
+        about="packages to leave out, though others ask for them", default=(), form=_PACKAGE
     )
     timeouts: Mapping[str, float] = option(
         about="seconds per stage", default={}, keys=_STAGES, above=0
@@ -91,8 +98,8 @@ class Override:
 class Matrix:
     """A named set of combinations for one target, and what is done with them."""
 
-    name: str = option(about="short; it becomes file names", pattern=_NAME)
-    target: str = option(about="what it runs on, one of [targets]", pattern=_TARGET)
+    name: str = option(about="short; it becomes file names", form=_NAME)
+    target: str = option(about="what it runs on, one of [targets]", form=_TARGET)
     description: str = option(about="what it is for", default="")
     default: bool = option(about="the one to run on its target if none is named", default=False)
     axes: Mapping[str, tuple[str, ...]] = option(
@@ -121,8 +128,10 @@ class Matrix:
     timeouts: Mapping[str, float] = option(
         about="seconds per stage", default={}, keys=_STAGES, above=0
     )
-    exclude_newer: str = option(about="resolve as on this day", default="", pattern=rf"({_DAY})?")
-    limit: int = option(about="the most combinations that it may have", default=LIMIT, above=0)
+    exclude_newer: str = option(about="resolve as on this day", default="", form=_DAY)
+    limit: int = option(
+        about="the most combinations that it may have", default=LIMIT, above=0, most=LIMIT_MOST
+    )
 
     @functools.cached_property
     def dimensions(self) -> tuple[axis.Dimension, ...]:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from pinproof.matrix import axis, expression, facts, schema
 from pinproof.matrix.expression import Expression, Look
 from pinproof.matrix.facts import Facts
-from pinproof.matrix.schema import Where, option
+from pinproof.matrix.schema import TEXT, Form, Where, option
 
 if TYPE_CHECKING:
     from pinproof.matrix.cell import Cell
 
 SHIPPED = Path(__file__).parents[1] / "data" / "rules.toml"
 
-_ID = r"[a-z0-9][a-z0-9.-]*"
+_ID = Form(r"[a-z0-9][a-z0-9.-]*", "lower-case letters, digits, dots and dashes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,21 +34,21 @@ class Exclusion:
 class Rule:
     """Excludes the combinations for which `when` is known to be true."""
 
-    id: str = option(about="a short name, shown in tables", pattern=_ID)
+    id: str = option(about="a short name, shown in tables", form=_ID)
     when: str = option(about="the condition")
-    reason: str = option(about="what goes wrong, in one line", pattern=r"\S.*")
-    source: str = option(about="where that was read or seen", pattern=r"\S.*")
+    reason: str = option(about="what goes wrong, in one line", form=TEXT)
+    source: str = option(about="where that was read or seen", form=TEXT)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Require:
     """Adds requirements to the combinations for which `when` is known to be true."""
 
-    id: str = option(about="a short name, shown in tables", pattern=_ID)
+    id: str = option(about="a short name, shown in tables", form=_ID)
     when: str = option(about="the condition")
     requirements: tuple[str, ...] = option(about="what pip would be given", filled=True)
-    reason: str = option(about="what goes wrong without them", pattern=r"\S.*")
-    source: str = option(about="where that was read or seen", pattern=r"\S.*")
+    reason: str = option(about="what goes wrong without them", form=TEXT)
+    source: str = option(about="where that was read or seen", form=TEXT)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -133,7 +133,7 @@ def _condition(rule: Rule | Require, place: Where) -> Expression:
         when = expression.parse(rule.when, facts.words("target", *facts.MACHINE))
     if not when.names & {*axis.AXES, *facts.MACHINE}:
         raise place.error(
-            "names no axis, so it would take a whole target or nothing",
+            "a rule that names no axis would take a whole target or nothing",
             remedy=f"compare one of: {', '.join(axis.AXES)}",
         )
     return when

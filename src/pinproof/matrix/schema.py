@@ -78,27 +78,40 @@ def _quoted(name: str) -> str:
     return '"' + name[:60].encode("unicode_escape").decode("ascii") + '"'
 
 
+class Form(NamedTuple):
+    """How a string must look: as a regular expression, and in words that follow "must be"."""
+
+    pattern: str
+    words: str
+
+
+#: A line of text that says something.
+TEXT = Form(r"\S.*", "a line of text that does not start with a blank")
+
+
 def option(
     *,
     about: str,
     default: Any = dataclasses.MISSING,
-    pattern: str = "",
-    keys: str | tuple[str, ...] = "",
+    form: Form | None = None,
+    keys: Form | tuple[str, ...] = (),
     above: float | None = None,
+    most: float | None = None,
     filled: bool = False,
     also: Mapping[str, Any] | None = None,
 ) -> Any:
     """Return a dataclass field with what the loader and the JSON Schema must know of it.
 
-    `pattern` and `above` (an exclusive minimum) hold for the strings and numbers in it, `keys`
-    (a pattern or the allowed words) for a table's keys; `filled` forbids empty lists and tables.
+    `form`, `above` (an exclusive minimum) and `most` hold for the strings and numbers in it, `keys`
+    (a form or the allowed words) for a table's keys; `filled` forbids empty lists and tables.
     `also` is a JSON Schema that may stand for a list, which the loader replaces before it converts.
     """
     metadata = {
         "about": about,
-        "pattern": pattern,
+        "form": form,
         "keys": keys,
         "above": above,
+        "most": most,
         "filled": filled,
         "also": also,
     }
@@ -122,7 +135,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     if len(content) > LARGEST_FILE:
         raise where.error(f"is larger than {LARGEST_FILE:,} bytes")
     try:
-        return tomllib.loads(content.decode("utf-8"))
+        return tomllib.loads(content.decode("utf-8-sig"))  # some editors write a mark before it
     except UnicodeDecodeError as error:
         byte = content[error.start]
         raise where.error(f"is not UTF-8: byte {error.start} is 0x{byte:02x}") from None
@@ -195,7 +208,7 @@ def _value(hint: Any, raw: object, where: Where, rules: Mapping[str, Any]) -> An
         _check_filled(raw, where, rules)
         for key in raw:
             _check_key(key, where, rules["keys"])
-        rules = {**rules, "keys": ""}  # they are those of the outer table
+        rules = {**rules, "keys": ()}  # they are those of the outer table
         return {key: _value(arguments[1], item, where.key(key), rules) for key, item in raw.items()}
     return _scalar(hint, raw, where, rules)
 
@@ -208,13 +221,16 @@ def _scalar(kind: type, raw: object, where: Where, rules: Mapping[str, Any]) -> 
     if isinstance(raw, str):
         if "\0" in raw:
             raise where.error("holds a NUL character")
-        if rules["pattern"] and not re.fullmatch(rules["pattern"], raw, re.ASCII):
-            raise where.error(f"{raw[:80]!r} does not look like {rules['pattern']}")
+        form = rules["form"]
+        if form and not re.fullmatch(form.pattern, raw, re.ASCII):
+            raise where.error(f"{raw[:80]!r} must be {form.words}")
     if isinstance(raw, float) and not math.isfinite(raw):
         raise where.error("is not a finite number")
     above = rules["above"]
     if isinstance(raw, (int, float)) and above is not None and raw <= above:
         raise where.error(f"must be greater than {above:g}")
+    if isinstance(raw, (int, float)) and rules["most"] is not None and raw > rules["most"]:
+        raise where.error(f"must be {rules['most']:,} at most")
     return raw
 
 
@@ -223,12 +239,12 @@ def _check_filled(raw: list[Any] | dict[str, Any], where: Where, rules: Mapping[
         raise where.error("is empty", remedy="give it at least one entry, or leave the key out")
 
 
-def _check_key(key: str, where: Where, keys: str | tuple[str, ...]) -> None:
-    if isinstance(keys, tuple):
-        if key not in keys:
-            raise _unknown(key, keys, where)
-    elif keys and not re.fullmatch(keys, key, re.ASCII):
-        raise where.key(key).error(f"the name must look like {keys}")
+def _check_key(key: str, where: Where, keys: Form | tuple[str, ...]) -> None:
+    if isinstance(keys, Form):
+        if not re.fullmatch(keys.pattern, key, re.ASCII):
+            raise where.key(key).error(f"the name must be {keys.words}")
+    elif keys and key not in keys:
+        raise _unknown(key, keys, where)
 
 
 def _wrong(kind: type, raw: object, where: Where) -> ConfigurationError:
@@ -286,19 +302,23 @@ def _schema(hint: Any, rules: Mapping[str, Any]) -> dict[str, Any]:
         schema = {"type": "array", "items": items, **({"minItems": 1} if rules["filled"] else {})}
         return {"anyOf": [schema, rules["also"]]} if rules["also"] else schema
     if origin is Mapping:
-        values = _schema(arguments[1], {**rules, "keys": ""})
+        values = _schema(arguments[1], {**rules, "keys": ()})
         size = {"minProperties": 1} if rules["filled"] else {}
         return {"type": "object", **_keys_schema(rules["keys"], values), **size}
     scalar: dict[str, Any] = {"type": _NAMES[hint][1]}
-    if rules["pattern"] and hint is str:
-        scalar["pattern"] = f"^(?:{rules['pattern']})$"
+    if rules["form"] and hint is str:
+        scalar["pattern"] = f"^(?:{rules['form'].pattern})$"
+    if rules["most"] is not None and hint in (int, float):
+        scalar["maximum"] = rules["most"]
     if rules["above"] is not None and hint in (int, float):
         scalar["exclusiveMinimum"] = rules["above"]
     return scalar
 
 
-def _keys_schema(keys: str | tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(keys, tuple):
+def _keys_schema(keys: Form | tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(keys, Form):
+        names = {"propertyNames": {"pattern": f"^(?:{keys.pattern})$"}}
+        return {**names, "additionalProperties": values}
+    if keys:
         return {"properties": dict.fromkeys(keys, values), "additionalProperties": False}
-    names = {"propertyNames": {"pattern": f"^(?:{keys})$"}} if keys else {}
-    return {**names, "additionalProperties": values}
+    return {"additionalProperties": values}

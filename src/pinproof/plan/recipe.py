@@ -42,7 +42,7 @@ class CellWork:
     again every day. ``lock`` is None until its request was resolved, ``commits`` are what the git
     references of its builds name, ``built`` the sha256 of each wheel by its build's owner as far
     as it is there, and ``system`` is what the interpreter of the `system` back end
-    brings (name to version).
+    brings (name to version), ``records`` the sha256 of each RECORD of these.
     """
 
     cell: Cell
@@ -50,6 +50,7 @@ class CellWork:
     settings: Settings
     request: Request
     system: Mapping[str, str] = field(default_factory=dict)
+    records: Mapping[str, str] = field(default_factory=dict)
     day: str = ""
     lock: Lock | None = None
     commits: Mapping[str, str] = field(default_factory=dict)
@@ -114,11 +115,14 @@ def of(
     *,
     python: str,
     system: Mapping[str, str] | None = None,
+    records: Mapping[str, str] | None = None,
     today: str = "",
     machine: Machine | None = None,
 ) -> CellWork:
     """Return the work of `cell` before anything is resolved; `python` is the default version.
 
+    `system` holds name and version of what the interpreter of the `system` back end brings, and
+    `records` the sha256 of each RECORD of these.
     `machine` is the one that builds what has no wheel.
 
     Raises ResolveError or ConfigurationError where it cannot be said what to install.
@@ -149,6 +153,7 @@ def of(
         settings=settings,
         request=request,
         system=system or {},
+        records=records or {},
         day=today if moves else "",
         compiler=machine.gcc if machine else "",
         platform=machine.platform if machine else "",
@@ -225,7 +230,8 @@ def installed(work: CellWork, lock: Lock) -> dict[str, Any]:
         "packages": {pin.name: pin.version for pin in lock.pins},
         "system": {name: work.system[name] for name in ("torch", "triton") if name in work.system},
         "lock": hashlib.sha256(lock.text().encode()).hexdigest(),
-        "everything of the system": digest_of(dict(work.system)),
+        # A package that was built anew under its old version has another RECORD.
+        "everything of the system": digest_of([dict(work.system), dict(work.records)]),
         "wheels": [work.built[build.owner] for build in work.builds],
     }
 

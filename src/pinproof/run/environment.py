@@ -35,16 +35,18 @@ CELL_ENV = re.compile(
 
 #: Prints what an interpreter has: run with -I, so that nothing of the caller counts.
 _QUERY = """
-import importlib.metadata as m, json, os, sys, sysconfig
+import hashlib, importlib.metadata as m, json, os, sys, sysconfig
 known = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
 named = ("site-packages", "dist-packages")
 paths = [p for p in sys.path if p in known or os.path.basename(p) in named]
-packages, requires = {}, {}
+packages, requires, records = {}, {}, {}
 for d in m.distributions():
     if d.name and d.name not in packages:
         packages[d.name], requires[d.name] = d.version, list(d.requires or ())
+        if (record := d.read_text("RECORD")):
+            records[d.name] = hashlib.sha256(record.encode()).hexdigest()
 version = "%d.%d" % sys.version_info[:2]
-print("\\n" + json.dumps([version, paths, packages, requires]))
+print("\\n" + json.dumps([version, paths, packages, requires, records]))
 """
 
 #: Puts other site directories behind the environment's own. addsitedir, since it follows the
@@ -59,12 +61,17 @@ target.write_text("\\n".join(lines) + "\\n", encoding="utf-8")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interpreter:
-    """What a Python has: its version, its site directories, its packages and their needs."""
+    """What a Python has: its version, its site directories, its packages and their needs.
+
+    ``records`` are the sha256 of the packages' RECORD files, which name the bytes of every file:
+    a package that was built anew under its version has another. One without a RECORD is left out.
+    """
 
     python: str
     paths: tuple[str, ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    records: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def requirements(self) -> tuple[str, ...]:
@@ -205,17 +212,22 @@ def look(python: Path) -> Interpreter:
     if done.timed_out:
         raise InfrastructureError(f"{python} took more than two minutes to list its packages")
     try:
-        version, paths, packages, requires = json.loads(done.output.strip().rpartition("\n")[2])
+        found = json.loads(done.output.strip().rpartition("\n")[2])
+        version, paths, packages, requires, records = found
     except ValueError:
+        last = done.output.strip().rpartition("\n")[2][:200]
         raise ConfigurationError(
             f"{python} is no Python that can list its packages",
-            cause=done.output.strip().rpartition("\n")[2][:200],
+            cause=last if re.match(r"\w+Error: ", last) else "",
+            remedy="name another with --python EXE",
         ) from None
     needs = {
         name: tuple(text for text in texts if "extra ==" not in text)
         for name, texts in requires.items()
     }
-    return Interpreter(python=version, paths=tuple(paths), packages=packages, requires=needs)
+    return Interpreter(
+        python=version, paths=tuple(paths), packages=packages, requires=needs, records=records
+    )
 
 
 def forget(packages: Iterable[str], installer: Installer) -> list[str]:

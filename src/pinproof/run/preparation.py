@@ -68,6 +68,7 @@ class Preparation:
                     matrix,
                     python=python,
                     system=system.packages if system else None,
+                    records=system.records if system else None,
                     today=now()[:10],
                     machine=self.machine,
                 )

@@ -21,10 +21,7 @@ class TritonReference:
 
     mode: str
     origin: str = "triton"
-    supports: frozenset[str] = FEATURES - {
-        *("varlen", "empty-sequences", "paged", "page-small", "page-16", "page-64", "page-256"),
-        *("left-padding", "splits", "sinks", "dropout"),
-    }
+    supports: frozenset[str] = FEATURES
     lse_on_empty_rows: float = LSE_MINUS_INF
 
     @property
@@ -42,9 +39,9 @@ class TritonReference:
         try:
             import torch
 
-            from pinproof_cell.kernels import reference
+            from pinproof_cell.kernels.launch import INTERPRETED
 
-            if not reference.INTERPRETED and not torch.cuda.is_available():
+            if not INTERPRETED and not torch.cuda.is_available():
                 return "torch sees no CUDA device"
         except Exception as error:
             return failure(error)
@@ -54,18 +51,33 @@ class TritonReference:
         """Attend in this mode."""
         from pinproof_cell.kernels import reference
 
-        return reference.attention(call.q, call.k, call.v, mode=self.mode, **call.keywords())
+        arguments = call.keywords() | {"keep": _keep(call), "mode": self.mode}
+        return reference.attention(call.q, call.k, call.v, **arguments)
 
     def backward(
         self, dout: Tensor, call: Call, out: Tensor, lse: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients in this mode."""
+        """Return the gradients in this mode.
+
+        Dropout draws its mask again: the generator must stand where it stood before the forward.
+        """
         from pinproof_cell.kernels import reference
 
-        arguments = call.keywords()
-        return reference.backward(
-            dout, call.q, call.k, call.v, out, lse, mode=self.mode, **arguments
-        )
+        arguments = call.keywords() | {"keep": _keep(call), "mode": self.mode}
+        return reference.backward(dout, call.q, call.k, call.v, out, lse, **arguments)
+
+
+def _keep(call: Call) -> Tensor | None:
+    """Draw which keys dropout leaves in, as `reference.attention` takes them."""
+    import torch
+
+    if not call.dropout:
+        return None
+    batch, rows, keys = call.q.shape[0], call.q.shape[1], call.k.shape[1]
+    if call.layout is not None:
+        batch, rows, keys = 1, call.q.shape[0], call.layout.max_k
+    shape = (batch, call.q.shape[-2], rows, keys)
+    return torch.rand(shape, device=call.q.device) >= call.dropout
 
 
 REF = TritonReference("ref")

@@ -2,240 +2,211 @@
 
 The online softmax follows Milakov and Gimelshein (2018) and FlashAttention-2 (Dao, 2023): keys are
 visited tile by tile, with a running maximum and sum per row. Tiles that no mask can touch are
-visited without one, the edges with it.
+visited without one, the edges with it. An argument that is None is a feature that is not there, and
+costs nothing.
 """
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
 # ruff: noqa: N803  (constants of a Triton kernel are upper case by custom)
 # No `from __future__ import annotations`: Triton reads the annotation `tl.constexpr` itself.
 
-from dataclasses import dataclass
-
 import triton
 import triton.language as tl
 
-LN2 = tl.constexpr(0.6931471805599453)
-LOG2E = tl.constexpr(1.4426950408889634)
+from pinproof_cell.kernels.launch import helper
+from pinproof_cell.kernels.memory import at, key_base, key_offset, key_place, load, sequence
+from pinproof_cell.kernels.scores import LN2, LOG2E, LOWEST, product, score, seen, span
 
-#: Shared memory of one thread block on consumer Blackwell (sm_120), in bytes.
-SM120_SHARED = 101_376
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """How one launch cuts the work: query rows, keys, warps, pipeline stages."""
-
-    block_m: int
-    block_n: int
-    warps: int
-    stages: int
+#: Numbers that are no constants of a kernel, whatever they are: fewer kernels are compiled.
+NUMBERS = ["seqlen_q", "seqlen_k", "heads", "group", "splits", "left", "right"]
 
 
-def tiles(*, mode: str, head_dim: int, causal: bool, seqlen_k: int, shared: int) -> Tiles:
-    """Return the tiles of a launch; `shared` is the GPU's shared memory per block in bytes.
-
-    ``ref`` is fixed, so that it means the same on every GPU. ``fast`` was measured on an H200, and
-    up to 128 dimensions it fits into the 99 KB of sm_120 as well.
-    """
-    width = padded(head_dim)
-    if mode == "ref":
-        return Tiles(64, 32, 4, 1) if width <= 128 else Tiles(32, 16, 4, 1)
-    if width <= 64:
-        return Tiles(128, 64 if causal else 128, 8, 3)
-    if width <= 128:
-        return Tiles(64, 64, 4, 3) if causal and seqlen_k <= 8192 else Tiles(128, 64, 8, 3)
-    return Tiles(128, 64, 8, 2) if shared > 160_000 else Tiles(64, 32, 4, 2)
-
-
-def padded(head_dim: int) -> int:
-    """Return the power of two, at least 16, that a head of `head_dim` occupies in a tile."""
-    return max(16, 1 << (head_dim - 1).bit_length())
-
-
-@triton.jit
-def _load(
-    pointers,
-    rows,
-    columns,
-    ROWS_MASKED: tl.constexpr,
-    HEAD: tl.constexpr,
-    BLOCK: tl.constexpr,
-    limit,
-):
-    """Load a tile; rows from `limit` on and columns from `HEAD` on read as zero."""
-    if ROWS_MASKED and HEAD != BLOCK:
-        return tl.load(pointers, mask=(rows < limit) & (columns < HEAD), other=0.0)
-    if ROWS_MASKED:
-        return tl.load(pointers, mask=rows < limit, other=0.0)
-    if HEAD != BLOCK:
-        return tl.load(pointers, mask=columns < HEAD, other=0.0)
-    return tl.load(pointers)
-
-
-@triton.jit
+@helper
 def _visit(
-    accumulator, maximum, total, q, k_base, v_base, k_offsets, v_offsets, stride_kn, stride_vn,
-    rows, begin, end, seqlen_k, left, right, to_log2, scale, softcap, slope,
-    MASKED: tl.constexpr, HAS_LEFT: tl.constexpr, HAS_RIGHT: tl.constexpr,
-    HAS_SOFTCAP: tl.constexpr, HAS_ALIBI: tl.constexpr, UPCAST: tl.constexpr,
-    HEAD: tl.constexpr, HEAD_V: tl.constexpr, BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
+    accumulator, maximum, total, q, k, v, k_base, v_base, keep, keep_base, batch, b,
+    rows, slope, low, high, begin, end, left, right, scoring,
+    MASKED: tl.constexpr, UPCAST: tl.constexpr, HEAD: tl.constexpr, HEAD_V: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """Fold the keys [begin, end) into the running maximum, sum and output of `rows`.
 
-    `rows` are counted in keys: query i stands at i + seqlen_k - seqlen_q (bottom-right).
+    `rows` are counted in keys: query i stands at i + seqlen_k - seqlen_q (bottom-right). Outside
+    of [low, high) no row sees a key, and none is read: it may be anything.
     """
-    dims = tl.arange(0, BLOCK_D)
-    dims_v = tl.arange(0, BLOCK_DV)
+    dims = tl.arange(0, BLOCK_D)[:, None]
+    dims_v = tl.arange(0, BLOCK_DV)[None, :]
     for start in range(begin, end, BLOCK_N):
         keys = tl.multiple_of(start, BLOCK_N) + tl.arange(0, BLOCK_N)
-        jump = tl.cast(start, tl.int64)
-        k = _load(
-            k_base + jump * stride_kn + k_offsets,
-            keys[None, :], dims[:, None], MASKED, HEAD, BLOCK_D, seqlen_k,
+        inside = keys < high
+        if left is not None:
+            inside = inside & (keys >= low)
+        page, row = key_place(batch, b, keys, high)
+        k_tile = load(
+            k_base + key_offset(k, batch, start, page, row, 0),
+            inside[None, :], dims, MASKED, UPCAST, HEAD, BLOCK_D,
         )  # fmt: skip
-        scores = tl.dot(q, k.to(tl.float32), input_precision="ieee") if UPCAST else tl.dot(q, k)
-        if HAS_SOFTCAP:
-            # tanh through exp of a negative number: it cannot overflow, and needs no libdevice.
-            x = scores * (scale / softcap)
-            e = tl.exp(-2.0 * tl.abs(x))
-            scores = tl.where(x < 0, -softcap, softcap) * (1.0 - e) / (1.0 + e)
-        elif HAS_ALIBI:
-            scores = scores * scale
-        if HAS_ALIBI:
-            scores -= slope * tl.abs(rows[:, None] - keys[None, :]).to(tl.float32)
+        scores, _ = score(product(q, k_tile), rows[:, None], keys[None, :], slope, scoring)
         if MASKED:
-            seen = (keys < seqlen_k)[None, :]
-            if HAS_RIGHT:
-                seen = seen & (keys[None, :] <= rows[:, None] + right)
-            if HAS_LEFT:
-                seen = seen & (keys[None, :] >= rows[:, None] - left)
-            scores = tl.where(seen, scores, float("-inf"))
-        new_maximum = tl.maximum(maximum, tl.max(scores, 1) * to_log2)
+            pairs = seen(rows[:, None], keys[None, :], inside[None, :], left, right)
+            scores = tl.where(pairs, scores, float("-inf"))
+        new_maximum = tl.maximum(maximum, tl.max(scores, 1) * scoring.to_log2)
         anchor = new_maximum
         if MASKED:
             # A row that has seen no key yet: (-inf) - (-inf) is not a number.
             anchor = tl.where(new_maximum == float("-inf"), 0.0, new_maximum)
-        p = tl.exp2(scores * to_log2 - anchor[:, None])
+        p = tl.exp2(scores * scoring.to_log2 - anchor[:, None])
         shrink = tl.exp2(maximum - anchor)
         total = total * shrink + tl.sum(p, 1)
         accumulator = accumulator * shrink[:, None]
-        v = _load(
-            v_base + jump * stride_vn + v_offsets,
-            keys[:, None], dims_v[None, :], MASKED, HEAD_V, BLOCK_DV, seqlen_k,
+        if keep is not None:
+            # Dropout leaves the sum, and so the log-sum-exp, as it is.
+            columns = keys[None, :].to(tl.int64) * keep.column
+            kept = tl.load(keep_base + columns, mask=inside[None, :], other=0)
+            p = tl.where(kept != 0, p, 0.0)
+        v_tile = load(
+            v_base + key_offset(v, batch, start, page, row, 1),
+            inside[:, None], dims_v, MASKED, UPCAST, HEAD_V, BLOCK_DV,
         )  # fmt: skip
-        if UPCAST:
-            accumulator = tl.dot(p, v.to(tl.float32), accumulator, input_precision="ieee")
-        else:
-            accumulator = tl.dot(p.to(v.dtype), v, accumulator)
+        accumulator += product(p, v_tile)
         maximum = new_maximum
     return accumulator, maximum, total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=NUMBERS)
 def forward(
-    Q, K, V, Out, Lse, Slopes,
-    stride_qb, stride_qm, stride_qh, stride_qd,
-    stride_kb, stride_kn, stride_kh, stride_kd,
-    stride_vb, stride_vn, stride_vh, stride_vd,
-    stride_ob, stride_om, stride_oh, stride_od,
-    stride_sb, stride_sh,
-    heads, group, seqlen_q, seqlen_k, left, right, to_log2, scale, softcap,
-    HAS_LEFT: tl.constexpr, HAS_RIGHT: tl.constexpr,
-    HAS_SOFTCAP: tl.constexpr, HAS_ALIBI: tl.constexpr,
-    UPCAST: tl.constexpr, SPLIT: tl.constexpr, HEAD: tl.constexpr, HEAD_V: tl.constexpr,
+    q, k, v, out, lse, slopes, sinks, keep, batch, seqlen_q, seqlen_k, heads, group, splits,
+    left, right, scoring,
+    UPCAST: tl.constexpr, WHOLE: tl.constexpr, PACKED: tl.constexpr,
+    HEAD: tl.constexpr, HEAD_V: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """Attend one tile of BLOCK_M queries of one head to the keys it may see.
 
-    `to_log2` turns a score into a power of two: log2(e), times the softmax scale where neither
-    softcap nor ALiBi needs the scaled score itself. Products with a stride are 64 bit. Without
-    SPLIT every tile is masked: slower, and a third of the code to compile.
+    q, k, v, out, lse, slopes, sinks and keep are `View`s. With `splits` a program takes its share
+    of the tile's keys, and writes the head `split * heads + head` of out and lse, for `combine`.
+    Unless WHOLE every tile is masked: slower, and a third of the code to compile. Where PACKED,
+    rows are the queries of all heads of a group, which then read their keys once.
     """
-    blocks = tl.cdiv(seqlen_q, BLOCK_M)
+    # Heads that are programs of their own, and rows to each of them.
+    members = group if PACKED else 1
+    columns = heads // members
+    blocks = tl.cdiv(seqlen_q * members, BLOCK_M)
+    program = tl.program_id(0)
     # The longest rows of a causal mask come first, so that none is left over at the end.
-    start_m = (blocks - 1 - tl.program_id(0) % blocks) * BLOCK_M
-    head = (tl.program_id(0) // blocks) % heads
-    batch = (tl.program_id(0) // blocks) // heads
-    b = batch.to(tl.int64)
-    h = head.to(tl.int64)
-    h_k = (head // group).to(tl.int64)
+    start_m = (blocks - 1 - program % blocks) * BLOCK_M
+    column = (program // blocks) % columns
+    b = ((program // blocks) // columns).to(tl.int64)
+    split = 0
+    if splits is not None:
+        split = (b % splits).to(tl.int32)
+        b = b // splits
+    first_q, seqlen_q, first_k, seqlen_k = sequence(batch, b, seqlen_q, seqlen_k)
+    if start_m >= seqlen_q * members:
+        return
 
-    queries = start_m + tl.arange(0, BLOCK_M)
+    lanes = start_m + tl.arange(0, BLOCK_M)
+    queries = lanes // members
+    h = column
+    if PACKED:
+        h = (column * group + lanes % group)[:, None]
+    h_k = column * members // group
+    valid = (queries < seqlen_q)[:, None]
     dims = tl.arange(0, BLOCK_D)
     dims_v = tl.arange(0, BLOCK_DV)
-    lanes = tl.arange(0, BLOCK_N).to(tl.int64)
-    wide = queries.to(tl.int64)
-    q = _load(
-        Q + b * stride_qb + h * stride_qh
-        + wide[:, None] * stride_qm + dims[None, :].to(tl.int64) * stride_qd,
-        queries[:, None], dims[None, :], True, HEAD, BLOCK_D, seqlen_q,
-    )  # fmt: skip
-    if UPCAST:
-        q = q.to(tl.float32)
-    k_base = K + b * stride_kb + h_k * stride_kh
-    v_base = V + b * stride_vb + h_k * stride_vh
-    k_offsets = lanes[None, :] * stride_kn + dims[:, None].to(tl.int64) * stride_kd
-    v_offsets = lanes[:, None] * stride_vn + dims_v[None, :].to(tl.int64) * stride_vd
-    slope = 0.0
-    if HAS_ALIBI:
-        slope = tl.load(Slopes + b * stride_sb + h * stride_sh)
+    offsets = tl.arange(0, BLOCK_N)
+    own = (first_q + queries)[:, None]
+    pointers = at(q, b, own, h, dims[None, :])
+    q_tile = load(pointers, valid, dims[None, :], True, UPCAST, HEAD, BLOCK_D)
+    k_base = key_base(k, batch, b, first_k, offsets[None, :], h_k, dims[:, None])
+    v_base = key_base(v, batch, b, first_k, offsets[:, None], h_k, dims_v[None, :])
+    keep_base = None
+    if keep is not None:
+        # Rows beyond the last read what its row holds: nothing of them is written.
+        keep_base = at(keep, b, (first_q + tl.minimum(queries, seqlen_q - 1))[:, None], h, 0)
+    slope = None
+    if slopes is not None:
+        slope = tl.load(at(slopes, b, 0, h, 0))
 
     # first and last: where, in keys, the first and last row of this tile stand.
-    rows = queries + (seqlen_k - seqlen_q)
-    first = start_m + (seqlen_k - seqlen_q)
-    last = tl.minimum(start_m + BLOCK_M, seqlen_q) - 1 + (seqlen_k - seqlen_q)
-    begin = 0
-    end = seqlen_k
-    whole_end = (seqlen_k // BLOCK_N) * BLOCK_N
-    if HAS_RIGHT:
-        end = tl.maximum(tl.minimum(end, last + right + 1), 0)
-        whole = tl.maximum(tl.minimum(seqlen_k, first + right + 1), 0)
-        whole_end = (whole // BLOCK_N) * BLOCK_N
-    whole_begin = 0
-    if HAS_LEFT:
-        begin = (tl.maximum(first - left, 0) // BLOCK_N) * BLOCK_N
-        whole_begin = tl.cdiv(tl.maximum(last - left, 0), BLOCK_N) * BLOCK_N
-        whole_begin = tl.maximum(whole_begin, begin)
-        whole_end = tl.maximum(whole_end, whole_begin)
+    shift = seqlen_k - seqlen_q
+    rows = queries + shift
+    first = start_m // members + shift
+    last = tl.minimum((start_m + BLOCK_M - 1) // members, seqlen_q - 1) + shift
+    low, high = span(first, last, seqlen_k, left, right)
+    whole_low, whole_high = span(last, first, seqlen_k, left, right)
+    begin = (low // BLOCK_N) * BLOCK_N
+    end = high
+    if splits is not None:
+        share = tl.cdiv(tl.cdiv(end - begin, splits), BLOCK_N) * BLOCK_N
+        begin = tl.minimum(begin + split * share, high)
+        end = tl.minimum(begin + share, high)
+    whole_begin = tl.minimum(tl.maximum(tl.cdiv(whole_low, BLOCK_N) * BLOCK_N, begin), end)
+    whole_end = tl.minimum(tl.maximum((whole_high // BLOCK_N) * BLOCK_N, whole_begin), end)
 
     maximum = tl.full([BLOCK_M], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK_M], tl.float32)
+    if sinks is not None:
+        # A sink is a logit that was seen before all keys, and has no value. One split sees it.
+        sink = tl.where(split == 0, tl.load(at(sinks, 0, 0, h, 0)) * LOG2E, float("-inf"))
+        maximum = tl.reshape(tl.broadcast_to(sink, [BLOCK_M, 1]), [BLOCK_M])
+    total = tl.where(maximum == float("-inf"), 0.0, 1.0)
     accumulator = tl.zeros([BLOCK_M, BLOCK_DV], tl.float32)
-    if HAS_LEFT or not SPLIT:
-        accumulator, maximum, total = _visit(
-            accumulator, maximum, total, q, k_base, v_base, k_offsets, v_offsets,
-            stride_kn, stride_vn, rows, begin, tl.minimum(whole_begin, end) if SPLIT else end,
-            seqlen_k, left, right, to_log2, scale, softcap, slope,
-            True, HAS_LEFT, HAS_RIGHT, HAS_SOFTCAP, HAS_ALIBI, UPCAST,
-            HEAD, HEAD_V, BLOCK_N, BLOCK_D, BLOCK_DV,
-        )  # fmt: skip
-    if SPLIT:
-        accumulator, maximum, total = _visit(
-            accumulator, maximum, total, q, k_base, v_base, k_offsets, v_offsets,
-            stride_kn, stride_vn, rows, whole_begin, whole_end, seqlen_k,
-            left, right, to_log2, scale, softcap, slope,
-            False, HAS_LEFT, HAS_RIGHT, HAS_SOFTCAP, HAS_ALIBI, UPCAST,
-            HEAD, HEAD_V, BLOCK_N, BLOCK_D, BLOCK_DV,
-        )  # fmt: skip
-        accumulator, maximum, total = _visit(
-            accumulator, maximum, total, q, k_base, v_base, k_offsets, v_offsets,
-            stride_kn, stride_vn, rows, whole_end, end, seqlen_k,
-            left, right, to_log2, scale, softcap, slope,
-            True, HAS_LEFT, HAS_RIGHT, HAS_SOFTCAP, HAS_ALIBI, UPCAST,
-            HEAD, HEAD_V, BLOCK_N, BLOCK_D, BLOCK_DV,
-        )  # fmt: skip
+    edges = (begin, whole_begin, whole_end, end) if WHOLE else (begin, end, end, end)
+    for part in tl.static_range(3 if WHOLE else 1):
+        # Without a limit on the left no tile there needs a mask.
+        if part > 0 or left is not None or not WHOLE:
+            accumulator, maximum, total = _visit(
+                accumulator, maximum, total, q_tile, k, v, k_base, v_base, keep, keep_base,
+                batch, b, rows, slope, low, high, edges[part], edges[part + 1],
+                left, right, scoring, part != 1, UPCAST, HEAD, HEAD_V, BLOCK_N, BLOCK_D, BLOCK_DV,
+            )  # fmt: skip
 
-    # A row without keys: output 0, log-sum-exp -inf.
+    # A row without keys and sink: output 0, log-sum-exp -inf.
     empty = total == 0.0
     total = tl.where(empty, 1.0, total)
-    lse = tl.where(empty, float("-inf"), maximum * LN2 + tl.log(total))
-    tl.store(Lse + (b * heads + h) * seqlen_q + wide, lse, mask=queries < seqlen_q)
-    pointers = (
-        Out + b * stride_ob + h * stride_oh
-        + wide[:, None] * stride_om + dims_v[None, :].to(tl.int64) * stride_od
-    )  # fmt: skip
-    valid = (queries < seqlen_q)[:, None]
+    logarithm = tl.where(empty, float("-inf"), maximum * LN2 + tl.log(total))
+    h += split * heads
+    tl.store(at(lse, b, own, h, 0), logarithm[:, None], mask=valid)
     if HEAD_V != BLOCK_DV:
         valid = valid & (dims_v < HEAD_V)[None, :]
-    tl.store(pointers, (accumulator / total[:, None]).to(Out.dtype.element_ty), mask=valid)
+    answer = accumulator / total[:, None]
+    if keep is not None:
+        answer *= scoring.kept
+    tl.store(at(out, b, own, h, dims_v[None, :]), answer.to(out.data.dtype.element_ty), mask=valid)
+
+
+@triton.jit(do_not_specialize=NUMBERS)
+def combine(
+    parts, part_lse, out, lse, seqlen_q, heads, splits,
+    HEAD_V: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_DV: tl.constexpr,
+):  # fmt: skip
+    """Join what the `splits` of each row came to: in order, so that the bits are always the same.
+
+    Head `split * heads + head` of `parts` and `part_lse` is what one split of a head wrote.
+    """
+    blocks = tl.cdiv(seqlen_q, BLOCK_M)
+    program = tl.program_id(0)
+    queries = ((program % blocks) * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+    h = (program // blocks) % heads
+    b = (program // blocks) // heads
+    dims_v = tl.arange(0, BLOCK_DV)[None, :]
+    valid = queries < seqlen_q
+    wide = valid & (dims_v < HEAD_V)
+    largest = tl.full([BLOCK_M, 1], float("-inf"), tl.float32)
+    weights = tl.zeros([BLOCK_M, 1], tl.float32)
+    answer = tl.zeros([BLOCK_M, BLOCK_DV], tl.float32)
+    for split in range(splits):
+        own = split * heads + h
+        logarithm = tl.load(at(part_lse, b, queries, own, 0), mask=valid, other=float("-inf"))
+        new_largest = tl.maximum(largest, logarithm)
+        # Parts in which a row sees no key have -inf: (-inf) - (-inf) is not a number.
+        base = tl.maximum(new_largest, LOWEST)
+        weight = tl.exp(logarithm - base)
+        shrink = tl.exp(largest - base)
+        part_out = tl.load(at(parts, b, queries, own, dims_v), mask=wide, other=0.0)
+        answer = answer * shrink + part_out * weight
+        weights = weights * shrink + weight
+        largest = new_largest
+    logarithm = largest + tl.log(tl.maximum(weights, 1.0))
+    tl.store(at(lse, b, queries, h, 0), logarithm, mask=valid)
+    answer = answer / tl.maximum(weights, 1.0)
+    tl.store(at(out, b, queries, h, dims_v), answer.to(out.data.dtype.element_ty), mask=wide)

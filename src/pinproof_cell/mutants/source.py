@@ -1,21 +1,19 @@
-"""Mutants of our own Triton kernel: its source with one edit, run in Triton's interpreter."""
+"""Mutants of our own Triton kernels: their source with one edit, run in Triton's interpreter."""
 
 from __future__ import annotations
 
+import importlib
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from torch import Tensor
-
-from pinproof_cell.candidates.provider import module
 from pinproof_cell.mutants import SOURCE, Attention, Mutant
 
-KERNEL = Path(__file__).parents[1] / "kernels" / "forward.py"
+KERNELS = Path(__file__).parents[1] / "kernels"
 
 #: The interpreter is slow: these cases reach every line that is edited, and keep it short.
 CASES = frozenset(
@@ -34,13 +32,14 @@ CASES = frozenset(
 
 @dataclass(frozen=True)
 class Edit:
-    """Replace the text ``old``, which stands in the kernel exactly once, by ``new``."""
+    """Replace the text ``old``, which stands in the ``file`` of the kernels exactly once."""
 
     id: str
     bug: str
     stands_for: str
     old: str
     new: str
+    file: str = "forward.py"
 
 
 EDITS = (
@@ -48,64 +47,67 @@ EDITS = (
         "causal-below",
         "B12",
         "`<` for `<=` at the right limit",
-        "keys[None, :] <= rows[:, None] + right",
-        "keys[None, :] < rows[:, None] + right",
+        "keys <= rows + right",
+        "keys < rows + right",
+        file="scores.py",
     ),
     Edit(
         "window-above",
         "B17",
         "`>` for `>=` at the left limit",
-        "keys[None, :] >= rows[:, None] - left",
-        "keys[None, :] > rows[:, None] - left",
+        "keys >= rows - left",
+        "keys > rows - left",
+        file="scores.py",
     ),
     Edit(
         "key-beyond-end",
         "B22",
         "`<=` for `<` at the last key",
-        "seen = (keys < seqlen_k)[None, :]",
-        "seen = (keys <= seqlen_k)[None, :]",
+        "keys[None, :], inside[None, :], left, right)",
+        "keys[None, :], (keys <= high)[None, :], left, right)",
     ),
     Edit(
         "mask-dropped",
         "B20",
         "the mask is not applied",
-        'scores = tl.where(seen, scores, float("-inf"))',
-        "scores = tl.where(seen, scores, scores)",
+        'scores = tl.where(pairs, scores, float("-inf"))',
+        "scores = tl.where(pairs, scores, scores)",
     ),
     Edit(
         "top-left",
         "B12",
         "rows are not moved to the corner",
-        "rows = queries + (seqlen_k - seqlen_q)",
+        "rows = queries + shift",
         "rows = queries + 0",
     ),
     Edit(
         "whole-to-last-row",
         "B20",
         "the diagonal's tile counts as whole",
-        "tl.minimum(seqlen_k, first + right + 1)",
-        "tl.minimum(seqlen_k, last + right + 1)",
+        "span(last, first,",
+        "span(last, last,",
     ),
     Edit(
         "window-edge-whole",
         "B17",
         "the left edge's tile counts as whole",
-        "whole_begin = tl.cdiv(tl.maximum(last - left, 0), BLOCK_N) * BLOCK_N",
-        "whole_begin = (tl.maximum(first - left, 0) // BLOCK_N) * BLOCK_N",
+        "span(last, first,",
+        "span(first, first,",
     ),
     Edit(
         "window-edge-skipped",
         "B17",
         "the left edge's tile is skipped",
-        "begin = (tl.maximum(first - left, 0) // BLOCK_N) * BLOCK_N",
-        "begin = tl.cdiv(tl.maximum(first - left, 0), BLOCK_N) * BLOCK_N",
+        "begin = (low // BLOCK_N) * BLOCK_N",
+        "begin = tl.cdiv(low, BLOCK_N) * BLOCK_N",
     ),
     Edit(
         "end-short",
         "B30",
         "the last key of the last row is not visited",
-        "tl.minimum(end, last + right + 1)",
-        "tl.minimum(end, last + right)",
+        "tl.minimum(end, last + after + 1)",
+        "tl.minimum(end, last + after)",
+        file="scores.py",
     ),
     Edit(
         "output-not-rescaled",
@@ -153,46 +155,49 @@ EDITS = (
         "lse-of-one-head",
         "B26",
         "the LSE's head stride is lost",
-        "tl.store(Lse + (b * heads + h) * seqlen_q + wide",
-        "tl.store(Lse + (b * heads) * seqlen_q + wide",
+        "at(lse, b, own, h, 0)",
+        "at(lse, b, own, 0, 0)",
     ),
     Edit(
         "key-head-modulo",
         "B51",
         "h mod n for h // group",
-        "h_k = (head // group)",
-        "h_k = (head % (heads // group))",
+        "h_k = column * members // group",
+        "h_k = column * members % (heads // group)",
     ),
     Edit(
         "softcap-sign",
         "B56",
         "the sign of a capped score is lost",
-        "tl.where(x < 0, -softcap, softcap)",
-        "tl.where(x < 0, softcap, softcap)",
+        "tl.where(x < 0, -scoring.softcap, scoring.softcap)",
+        "tl.where(x < 0, scoring.softcap, scoring.softcap)",
+        file="scores.py",
     ),
     Edit(
         "alibi-signed",
         "B54",
         "no absolute value of the distance",
-        "tl.abs(rows[:, None] - keys[None, :])",
-        "(rows[:, None] - keys[None, :])",
+        "tl.abs(rows - keys)",
+        "(rows - keys)",
+        file="scores.py",
     ),
     Edit(
         "jump-in-32-bits",
         "B63",
         "dropped int64",
-        "jump = tl.cast(start, tl.int64)",
-        "jump = tl.cast(start, tl.int32)",
+        "offset = tl.cast(start, tl.int64) * x.row",
+        "offset = tl.cast(start, tl.int32) * x.row",
+        file="memory.py",
     ),
 )
 
 
 def edited(edit: Edit) -> str:
-    """Return the kernel's source with one edit. Raises ValueError where its text moved on."""
-    text = KERNEL.read_text(encoding="utf-8")
+    """Return the file's source with one edit. Raises ValueError where its text moved on."""
+    text = (KERNELS / edit.file).read_text(encoding="utf-8")
     if text.count(edit.old) != 1:
         raise ValueError(
-            f"{edit.id}: {edit.old!r} stands {text.count(edit.old)} times in kernel.py"
+            f"{edit.id}: {edit.old!r} stands {text.count(edit.old)} times in {edit.file}"
         )
     return text.replace(edit.old, edit.new)
 
@@ -200,30 +205,27 @@ def edited(edit: Edit) -> str:
 @cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
     # Triton reads the source of its kernels from a file, also after the import.
-    return tempfile.TemporaryDirectory(prefix="pinproof-mutants-")
+    folder = tempfile.TemporaryDirectory(prefix="pinproof-mutants-")
+    sys.path.append(folder.name)
+    return folder
 
 
 def _load(edit: Edit) -> ModuleType:
-    name = f"kernel_{edit.id.replace('-', '_')}"
-    path = Path(_folder().name) / f"{name}.py"
-    path.write_text(edited(edit), encoding="utf-8")
-    return module(path)
+    """Import a copy of all kernels, one of them edited, as a package of its own."""
+    name = f"kernels_{edit.id.replace('-', '_')}"
+    folder = Path(_folder().name) / name
+    folder.mkdir(exist_ok=True)
+    for path in KERNELS.glob("*.py"):
+        text = edited(edit) if path.name == edit.file else path.read_text(encoding="utf-8")
+        copied = text.replace("pinproof_cell.kernels", name)
+        (folder / path.name).write_text(copied, encoding="utf-8")
+    importlib.invalidate_caches()
+    return importlib.import_module(f"{name}.reference")
 
 
 def _make(edit: Edit) -> Callable[[], Attention]:
     def make() -> Attention:
-        from pinproof_cell.kernels import reference
-
-        broken, names = _load(edit), vars(reference)
-
-        def attend(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> tuple[Tensor, Tensor]:
-            ours = names["kernel"]
-            names["kernel"] = broken
-            try:
-                return reference.attention(q, k, v, **rest)
-            finally:
-                names["kernel"] = ours
-
+        attend: Attention = _load(edit).attention
         return attend
 
     return make

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from pinproof_cell.call import Call
-from pinproof_cell.oracle.forward import CHUNK, visible
+from pinproof_cell.oracle.forward import CHUNK, kept, visible
 
 
 @dataclass(frozen=True)
@@ -41,38 +41,51 @@ class Truth:
 
 
 def backward(dout: Tensor, call: Call, keep: Tensor | None = None) -> Truth:
-    """Differentiate `pinproof_cell.oracle.forward.attention`, given the gradient of its output."""
-    if keep is not None or call.layout is not None or call.sinks is not None:
-        raise NotImplementedError("gradients of dropout, sinks and ragged calls")
+    """Differentiate `pinproof_cell.oracle.forward.attention`, given the gradient of its output.
+
+    `keep` and a ragged call are as there: the truths of packed sequences are that of a batch of
+    one. Raises NotImplementedError where the keys of a ragged call are not packed.
+    """
+    if call.layout is None:
+        return _dense(dout, call, keep)
+    if call.layout.starts_k is None:
+        raise NotImplementedError("gradients of keys in pages, or in a padded cache")
+    parts = zip(call.layout.rows(), call.sequences(), kept(call, keep), strict=True)
+    return _joined([_dense(dout[None, a:b], sequence, own) for (a, b), sequence, own in parts])
+
+
+def _joined(truths: list[Truth]) -> Truth:
+    """Return the truths of single sequences as that of one batch, row after row."""
+    names, terms = ("dq", "dk", "dv"), [term.name for term in fields(Gradient)]
+    rows = {
+        name: Gradient(
+            *(torch.cat([getattr(getattr(x, name), term) for x in truths], 1) for term in terms)
+        )
+        for name in names
+    }
+    return Truth(
+        **rows,
+        largest_logit=max(truth.largest_logit for truth in truths),
+        seqlen=max(truth.seqlen for truth in truths),
+    )
+
+
+def _dense(dout: Tensor, call: Call, keep: Tensor | None) -> Truth:
     batch, seqlen_q, heads, _ = call.q.shape
     seqlen_k, group = call.k.shape[1], heads // call.k.shape[2]
-    scale, softcap = call.scale, call.softcap
     queries, outs = call.q.double().transpose(1, 2), dout.double().transpose(1, 2)
     keys = call.k.double().transpose(1, 2).repeat_interleave(group, 1)
     values = call.v.double().transpose(1, 2).repeat_interleave(group, 1)
-    slopes = None if call.alibi_slopes is None else call.alibi_slopes.double().expand(batch, heads)
     of_queries: list[tuple[Tensor, ...]] = []
     of_keys = [torch.zeros_like(keys) for _ in range(4)]
     of_values = [torch.zeros_like(values) for _ in range(4)]
     largest = 0.0
     step = max(1, CHUNK // max(1, batch * heads * seqlen_k))
     for start in range(0, seqlen_q, step):
-        rows = torch.arange(start, min(start + step, seqlen_q), device=call.q.device)
-        distance = (rows + seqlen_k - seqlen_q)[:, None] - torch.arange(
-            seqlen_k, device=call.q.device
-        )
-        seen = visible(distance, call.limits)
         some, grads = queries[:, :, start : start + step], outs[:, :, start : start + step]
-        scores, slope = some @ keys.transpose(2, 3) * scale, torch.ones((), device=call.q.device)
-        if softcap:
-            bent = torch.tanh(scores / softcap)
-            scores, slope = softcap * bent, 1 - bent.square()
-        if slopes is not None:
-            scores = scores - slopes[:, :, None, None] * distance.abs()
-        if bool(seen.any()):
-            largest = max(largest, float(scores.masked_fill(~seen, 0.0).abs().max()))
-        p = torch.softmax(scores.masked_fill(~seen, -torch.inf), -1).masked_fill(~seen, 0.0)
-        for_queries, for_keys, for_values = _chunk(p, slope, seen, some, grads, keys, values, scale)
+        rows = _rows(call, some @ keys.transpose(2, 3), start, keep)
+        largest = max(largest, rows.largest_logit)
+        for_queries, for_keys, for_values = _chunk(rows, some, grads, keys, values, call.scale)
         of_queries.append(for_queries)
         for total, part in zip(of_keys + of_values, for_keys + for_values, strict=True):
             total += part
@@ -87,32 +100,74 @@ def backward(dout: Tensor, call: Call, keep: Tensor | None = None) -> Truth:
     )
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """P of some rows, the derivative of its softcap, which keys they see, and dropout's factor.
+
+    ``weights`` is 0 or 1 / (1 - probability), ``loudest`` the latter; both are 1 without dropout.
+    """
+
+    p: Tensor
+    bend: Tensor
+    seen: Tensor
+    weights: Tensor
+    loudest: float
+    largest_logit: float
+
+
+def _rows(call: Call, products: Tensor, start: int, keep: Tensor | None) -> _Rows:
+    """Return the rows from `start` on, given their products with all keys."""
+    device, (batch, heads, count, seqlen_k) = products.device, products.shape
+    own = torch.arange(start, start + count, device=device)[:, None] + seqlen_k - call.q.shape[1]
+    distance = own - torch.arange(seqlen_k, device=device)
+    seen = visible(distance, call.limits)
+    scores, bend = products * call.scale, products.new_ones(())
+    if call.softcap:
+        bent = torch.tanh(scores / call.softcap)
+        scores, bend = call.softcap * bent, 1 - bent.square()
+    if call.alibi_slopes is not None:
+        slopes = call.alibi_slopes.double().expand(batch, heads)
+        scores = scores - slopes[:, :, None, None] * distance.abs()
+    lse = torch.logsumexp(scores.masked_fill(~seen, -torch.inf), -1, keepdim=True)
+    if call.sinks is not None:
+        lse = torch.logaddexp(lse, call.sinks.double()[None, :, None, None])
+    p = torch.exp(scores - lse.masked_fill(lse.isneginf(), 0.0)).masked_fill(~seen, 0.0)
+    loudest, weights = 1.0, products.new_ones(())
+    if keep is not None:
+        loudest = 1 / (1 - call.dropout)
+        weights = keep[:, :, start : start + count].double() * loudest
+    return _Rows(
+        p=p,
+        bend=bend,
+        seen=seen,
+        weights=weights,
+        loudest=loudest,
+        largest_logit=float(scores.masked_fill(~seen, 0.0).abs().amax()) if p.numel() else 0.0,
+    )
+
+
 def _chunk(
-    p: Tensor,
-    slope: Tensor,
-    seen: Tensor,
-    queries: Tensor,
-    grads: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    scale: float,
+    rows: _Rows, queries: Tensor, grads: Tensor, keys: Tensor, values: Tensor, scale: float
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return value, spread, magnitude and squares of dQ, and what these rows add to dK and dV.
 
-    `slope` is the derivative of the softcap. Inside: dp = dO V^T, ds the gradient of the scaled
-    product, bent = P slope; noise is the variance of delta, in units of u^2/3.
+    Inside: p after dropout, dp = dO V^T before it, ds the gradient of the scaled product,
+    bent = P bend; noise is the variance of delta, in units of u^2/3.
     """
+    p = rows.p * rows.weights
     out = p @ values
-    dp = grads @ values.transpose(2, 3)
+    dp = grads @ values.transpose(2, 3) * rows.weights
     delta = (out * grads).sum(-1, keepdim=True)
     noise = (out * grads).square().sum(-1, keepdim=True)
-    bent = p * slope
+    bent = rows.p * rows.bend
     ds = bent * (dp - delta)
     # What float32 adds up before dP - delta cancels.
     bulk = bent * (
-        grads.abs() @ values.abs().transpose(2, 3) + (out * grads).abs().sum(-1, keepdim=True)
+        grads.abs() @ values.abs().transpose(2, 3) * rows.weights
+        + (out * grads).abs().sum(-1, keepdim=True)
     )
-    pairs = seen.double().expand_as(p)
+    # A kernel may round P and dS before it divides by what dropout leaves.
+    pairs = rows.seen.double().expand_as(p) * rows.loudest**2
     across = ds.transpose(2, 3)
     return (
         (

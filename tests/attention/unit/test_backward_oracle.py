@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -11,12 +11,16 @@ import torch
 from pinproof_cell.call import Call
 from pinproof_cell.oracle import backward as oracle_backward
 from pinproof_cell.oracle import forward as oracle
+from pinproof_cell.suite import inputs
+from pinproof_cell.suite.cases import Case
 
 ARGUMENTS: list[dict[str, Any]] = [
     {},
     {"causal": True},
     {"window_size": (5, 2), "softmax_scale": 0.7},
     {"causal": True, "softcap": 3.0, "alibi_slopes": torch.tensor([0.5, 0.25, 0.125, 1.0])},
+    {"causal": True, "sinks": torch.tensor([0.5, -2.0, 3.0, 0.0])},
+    {"window_size": (5, 2), "softcap": 3.0, "dropout": 0.3},
 ]
 
 
@@ -34,12 +38,47 @@ def test_gradients_are_those_of_autograd(
 ) -> None:
     """dQ, dK and dV are what autograd finds through the forward oracle."""
     dout, q, k, v = draw(*sizes)
-    truth = oracle_backward.backward(dout, Call(q=q, k=k, v=v, **arguments))
-    for x in (q, k, v):
+    keep = None
+    if "dropout" in arguments:
+        keep = torch.rand(2, 4, *sizes[:2], generator=torch.Generator().manual_seed(5)) > 0.3
+    assert_differentiated(dout, Call(q=q, k=k, v=v, **arguments), keep)
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_of_packed_sequences_are_those_of_autograd(dropout: float) -> None:
+    """Sequences of their own lengths, some without queries or keys, as one batch of one."""
+    lengths = ((9, 17), (0, 3), (4, 0), (12, 5))
+    case = Case(
+        12, 17, 8, heads=4, causal=True, alibi=True, sinks=True, dropout=dropout, dtype="fp32",
+        layout="varlen", lengths=lengths,
+    )  # fmt: skip
+    call, dout = inputs.generate(case, 0, "cpu"), inputs.output_gradient(case, 0, "cpu")
+    call = replace(call, q=call.q.double(), k=call.k.double(), v=call.v.double())
+    keep = None
+    if dropout:
+        keep = torch.rand(1, 4, 25, 17, generator=torch.Generator().manual_seed(5)) > dropout
+    assert_differentiated(dout.double(), call, keep)
+
+
+def assert_differentiated(dout: torch.Tensor, call: Call, keep: torch.Tensor | None) -> None:
+    truth = oracle_backward.backward(dout, call, keep)
+    for x in (call.q, call.k, call.v):
         x.requires_grad_()
-    oracle.attention(Call(q=q, k=k, v=v, **arguments)).out.backward(dout)
-    for found, leaf in ((truth.dq, q), (truth.dk, k), (truth.dv, v)):
-        torch.testing.assert_close(found.value, leaf.grad, rtol=1e-9, atol=1e-12)
+    oracle.attention(call, keep).out.reshape(dout.shape).backward(dout)
+    for found, leaf in ((truth.dq, call.q), (truth.dk, call.k), (truth.dv, call.v)):
+        torch.testing.assert_close(
+            found.value.reshape(leaf.shape), leaf.grad, rtol=1e-9, atol=1e-12
+        )
+
+
+def test_gradients_of_keys_in_pages_are_refused() -> None:
+    """Nobody trains on pages: NotImplementedError, and not a wrong answer."""
+    case = Case(5, 9, 8, layout="paged", page=4, lengths=((5, 9),))
+    with pytest.raises(NotImplementedError, match="pages"):
+        oracle_backward.backward(
+            inputs.output_gradient(case, 0, "cpu"), inputs.generate(case, 0, "cpu")
+        )
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,17 +7,20 @@ from typing import Any
 import pytest
 import torch
 from emulated_backward import SOME
+from hypothesis import given, settings
+from random_cases import cases, keep_for
 
 from pinproof_cell.call import Call
 from pinproof_cell.judge import thresholds
 from pinproof_cell.judge.backward import judge
 from pinproof_cell.judge.forward import PASS
 from pinproof_cell.kernels import reference
+from pinproof_cell.kernels.launch import INTERPRETED
 from pinproof_cell.oracle import backward as oracle_backward
 from pinproof_cell.suite import inputs
 from pinproof_cell.suite.cases import Case
 
-DEVICE = "cuda" if not reference.INTERPRETED else "cpu"
+DEVICE = "cuda" if not INTERPRETED else "cpu"
 
 
 @pytest.mark.parametrize("case", SOME, ids=lambda case: case.id)
@@ -38,13 +41,24 @@ def draw(q: tuple[int, ...], k: tuple[int, ...], dv: int | None = None) -> list[
     return [torch.randn(shape, generator=source).to(DEVICE) for shape in shapes]
 
 
-def assert_agrees(dout: torch.Tensor, *qkv: torch.Tensor, **arguments: Any) -> None:
-    out, lse = reference.attention(*qkv, **arguments)
-    found = reference.backward(dout, *qkv, out, lse, **arguments)
-    truth = oracle_backward.backward(dout, Call(q=qkv[0], k=qkv[1], v=qkv[2], **arguments))
-    for gradient, wanted, given in zip(found, (truth.dq, truth.dk, truth.dv), qkv, strict=True):
-        assert gradient.shape == given.shape
-        torch.testing.assert_close(gradient.double(), wanted.value, rtol=2e-4, atol=2e-5)
+def assert_agrees(
+    dout: torch.Tensor, *qkv: torch.Tensor, keep: torch.Tensor | None = None, **arguments: Any
+) -> None:
+    out, lse = reference.attention(*qkv, keep=keep, **arguments)
+    found = reference.backward(dout, *qkv, out, lse, keep=keep, **arguments)
+    truth = oracle_backward.backward(dout, Call(q=qkv[0], k=qkv[1], v=qkv[2], **arguments), keep)
+    for gradient, wanted, leaf in zip(found, (truth.dq, truth.dk, truth.dv), qkv, strict=True):
+        assert gradient.shape == leaf.shape
+        value = wanted.value.reshape(leaf.shape)
+        torch.testing.assert_close(gradient.double(), value, rtol=2e-4, atol=2e-5)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(case=cases(backward=True))
+def test_every_mask_and_feature_together(case: Case) -> None:
+    """Whatever a dense or packed call asks for at once, its gradients are the oracle's."""
+    call, dout = inputs.generate(case, 0, DEVICE), inputs.output_gradient(case, 0, DEVICE)
+    assert_agrees(dout, call.q, call.k, call.v, keep=keep_for(call), **call.keywords())
 
 
 @pytest.mark.parametrize(("seqlen_q", "seqlen_k"), [(1, 1), (129, 257), (300, 40), (40, 300)])
@@ -123,8 +137,8 @@ def test_no_queries_or_no_keys_give_zero(seqlen_q: int, seqlen_k: int) -> None:
     dout, q, k, v = draw((2, seqlen_q, 2, 16), (2, seqlen_k, 2, 16))
     out, lse = reference.attention(q, k, v)
     found = reference.backward(dout, q, k, v, out, lse)
-    for gradient, given in zip(found, (q, k, v), strict=True):
-        assert gradient.shape == given.shape
+    for gradient, leaf in zip(found, (q, k, v), strict=True):
+        assert gradient.shape == leaf.shape
         assert not gradient.any()
 
 

@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_cases import cases, keep_for
+from torch.testing import assert_close as close
 
 from pinproof_cell.call import Call
-from pinproof_cell.kernels import forward as kernel
-from pinproof_cell.kernels import reference
+from pinproof_cell.kernels import reference, tiles
+from pinproof_cell.kernels.launch import INTERPRETED
 from pinproof_cell.oracle import forward as oracle
+from pinproof_cell.suite import inputs
+from pinproof_cell.suite.cases import Case
 
-DEVICE = "cuda" if not reference.INTERPRETED else "cpu"
+DEVICE = "cuda" if not INTERPRETED else "cpu"
 
 
 def draw(q: tuple[int, ...], k: tuple[int, ...], dv: int | None = None) -> list[torch.Tensor]:
@@ -22,11 +28,28 @@ def draw(q: tuple[int, ...], k: tuple[int, ...], dv: int | None = None) -> list[
     return [torch.randn(shape, generator=source).to(DEVICE) for shape in (q, k, v)]
 
 
-def assert_agrees(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **arguments: Any) -> None:
-    out, lse = reference.attention(q, k, v, **arguments)
-    truth = oracle.attention(Call(q=q, k=k, v=v, **arguments))
-    torch.testing.assert_close(out.double(), truth.out, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(lse.double(), truth.lse, rtol=1e-5, atol=1e-5)
+def assert_agrees(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    keep: torch.Tensor | None = None,
+    mode: str = "ref",
+    **arguments: Any,
+) -> None:
+    out, lse = reference.attention(q, k, v, keep=keep, mode=mode, **arguments)
+    truth = oracle.attention(Call(q=q, k=k, v=v, **arguments), keep)
+    close(out.double(), truth.out.reshape(out.shape), rtol=1e-4, atol=1e-5)
+    close(lse.double(), truth.lse.reshape(lse.shape), rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(case=cases(), mode=st.sampled_from(("ref", "fast")))
+def test_every_layout_mask_and_feature_together(case: Case, mode: str) -> None:
+    """Whatever a call asks for at once is the oracle's; what is not its own may be NaN."""
+    call = inputs.generate(case, 0, DEVICE, beyond=torch.nan)
+    arguments = call.keywords()
+    assert_agrees(call.q, call.k, call.v, keep=keep_for(call), mode=mode, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -36,8 +59,7 @@ def assert_agrees(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **arguments
 def test_masks_of_every_kind_in_float32(seqlen_q: int, seqlen_k: int, causal: bool) -> None:
     """Every window, on either side of a tile's edge, is that of the oracle."""
     q, k, v = draw((1, seqlen_q, 2, 16), (1, seqlen_k, 1, 16))
-    sizes = (-1, 0, 5, 127, 10**9)
-    for window in itertools.product(sizes, sizes):
+    for window in itertools.product((-1, 0, 127), (-1, 5, 10**9)):
         assert_agrees(q, k, v, causal=causal, window_size=window)
 
 
@@ -88,6 +110,6 @@ def test_no_queries_is_an_empty_answer() -> None:
 
 def test_tiles_are_powers_of_two_that_hold_the_head() -> None:
     """`padded` is the next power of two from 16 on."""
-    assert [kernel.padded(d) for d in (1, 16, 17, 80, 128, 129, 256)] == [
+    assert [tiles.padded(d) for d in (1, 16, 17, 80, 128, 129, 256)] == [
         *(16, 16, 32, 128, 128, 256, 256)
     ]

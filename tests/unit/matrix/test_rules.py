@@ -186,13 +186,13 @@ source = "seen"
         (RULE + RULE, 'rules.toml: [[rule]] "a": another rule has the same id'),
         (
             RULE.replace("torch ==", "target =="),
-            'rules.toml: [[rule]] "a": when: names no axis',
+            'rules.toml: [[rule]] "a": when: a rule that names no axis',
         ),
         (RULE.replace("torch ==", "torhc =="), "Did you mean 'torch'?"),
         (RULE.replace("torch ==", "matrix =="), "unknown name 'matrix'"),
         (RULE.replace("2.8.0", "2.8.O"), "'2.8.O' is not a version"),
         (RULE.replace("==", "="), "is not an expression"),
-        (RULE.replace('"it breaks"', '""'), "reason: '' does not look like"),
+        (RULE.replace('"it breaks"', '""'), "reason: '' must be a line of text"),
         (RULE.replace('source = "seen"', ""), "the key 'source' is missing"),
         (RULE.replace("[[rule]]", "[[rules]]"), "Did you mean 'rule'?"),
         (

@@ -13,12 +13,12 @@ import pytest
 
 from pinproof.errors import ConfigurationError
 from pinproof.matrix import schema
-from pinproof.matrix.schema import Where, option
+from pinproof.matrix.schema import Form, Where, option
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leaf:
-    name: str = option(about="a name", pattern=r"[a-z]+")
+    name: str = option(about="a name", form=Form(r"[a-z]+", "lower-case letters"))
     kind: Literal["small", "large"] | None = option(about="a kind", default=None)
 
 
@@ -67,9 +67,12 @@ def test_a_table_becomes_its_dataclass_with_kebab_case_keys_and_defaults() -> No
         ({"height": 1, "leaf": []}, "tree.toml: leaf: is empty"),
         ({"height": 1, "leaf": {}}, "tree.toml: leaf: expected a list, got a table"),
         ({"height": 1, "leaf": [{"name": 3.1}]}, "[[leaf]] #1: name: expected a string"),
-        ({"height": 1, "leaf": [{"name": "A"}]}, "[[leaf]] \"A\": name: 'A' does not look like"),
+        (
+            {"height": 1, "leaf": [{"name": "A"}]},
+            "[[leaf]] \"A\": name: 'A' must be lower-case letters",
+        ),
         ({"height": 1, "leaf": [{"name": "a\0"}]}, "name: holds a NUL character"),
-        ({"height": 1, "leaf": [{"name": "a\n"}]}, "does not look like"),
+        ({"height": 1, "leaf": [{"name": "a\n"}]}, "must be lower-case letters"),
         (
             {"height": 1, "leaf": [{"name": "a", "kind": "larg"}]},
             "tree.toml: [[leaf]] \"a\": kind: unknown value 'larg'. Did you mean 'large'?",

@@ -47,6 +47,15 @@ def test_another_package_is_another_install_and_another_measurement(tmp_path: Pa
     assert all(before[stage] != after[stage] for stage in before if stage is not Stage.RESOLVE)
 
 
+def test_a_system_package_that_was_built_anew_under_its_version_is_measured_again(
+    tmp_path: Path,
+) -> None:
+    work = replace(works(tmp_path)[0], system={"torch": "2.11.0"}, records={"torch": "a" * 64})
+    assert inputs(work) == inputs(replace(work))
+    before, after = inputs(work), inputs(replace(work, records={"torch": "b" * 64}))
+    assert before[Stage.CORRECTNESS] != after[Stage.CORRECTNESS]
+
+
 def test_another_machine_measures_again_and_does_not_install_again(tmp_path: Path) -> None:
     work = works(tmp_path)[0]
     before = inputs(work)

@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,22 @@ def test_a_wheel_with_another_digest_is_not_installed(place):
     make_wheel(place.root / "wheels", "alpha", "1", files={"alpha.py": "evil = 1\n"})
     assert not any(done.ok for done in place.fill(Uv(), python, lock))
     assert place.packages(python) == {}
+
+
+def test_a_package_that_was_built_anew_under_its_version_is_told_by_its_record(place):
+    def records(name, text):
+        lock = place.lock(alpha="1")
+        if text:
+            wheel = make_wheel(place.root / "wheels", "alpha", "1", files={"alpha.py": text})
+            lock = replace(lock, product=(replace(lock.product[0], sha256=sha256(wheel)),))
+        python = place.venv(name)
+        assert all(done.ok for done in place.fill(Uv(), python, lock))
+        return environment.look(python).records
+
+    first = records("first", "")
+    assert first == records("second", "")
+    assert first.keys() == {"alpha"}
+    assert first != records("third", "new = 1\n")
 
 
 def test_a_cell_on_a_virtual_environment_sees_its_packages_behind_its_own(place):

@@ -111,14 +111,14 @@ def test_a_step_starts_after_what_it_needs() -> None:
 
 
 def test_an_exclusive_step_runs_alone_and_others_run_side_by_side() -> None:
-    recorder = Recorder()
+    recorder = Recorder(seconds=0.5)
     run(recorder, chain("a") + chain("b"))
     assert recorder.beside["a:throughput"] == set()
     assert recorder.beside["a:install"] == {"b:install"}
 
 
 def test_one_step_at_a_time_holds_the_gpu() -> None:
-    recorder = Recorder()
+    recorder = Recorder(seconds=0.5)
     run(recorder, [step("a", gpu=True), step("b", gpu=True), step("c")], jobs=3)
     assert "b:install" not in recorder.beside["a:install"]
     assert "c:install" in recorder.beside["a:install"]
