@@ -12,10 +12,11 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 #: From this size on, in bytes, a file is hashed in a thread.
 LARGE = 1 << 20
@@ -116,3 +117,32 @@ def _load(stamp: Path | None) -> dict[str, Look]:
     except ValueError:
         return {}  # half written by something else: everything is read again
     return known if isinstance(known, dict) else {}
+
+
+def loaded(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield path and sha256 of every extension that a stage says it had loaded."""
+    yield from document.get("extensions") or ()
+    for candidate in document.get("candidates") or ():
+        yield from candidate.get("extensions") or ()
+
+
+def stranger(
+    extensions: Iterable[Mapping[str, Any]], sites: Sequence[Path], built: Mapping[str, str]
+) -> str:
+    """Say which loaded extension is not the one that was built for the cell, or "".
+
+    `built` has the sha256 of each library of the wheels that were built, by its file in the wheel;
+    `sites` are the directories that these were installed in. A number of one copy says nothing
+    of another.
+    """
+    names = {file.rpartition("/")[2]: file for file in built}
+    for each in extensions:
+        path = Path(str(each["path"]))
+        file = names.get(path.name)
+        if file is None or not path.is_absolute():
+            continue
+        if path.resolve() not in {(site / file).resolve() for site in sites}:
+            return f"{path} was loaded in the place of the {file} that was built for the cell"
+        if each["sha256"] != built[file]:
+            return f"the {file} that was loaded is not the one that was built and audited"
+    return ""

@@ -99,7 +99,8 @@ class Runner:
         home = self.environment(step.owner)
         if step.stage is Stage.INSTALL:
             (home / LOOKS).unlink(missing_ok=True)
-        if damage := self._damage(step.owner):
+        damage = self._damage(step.owner) or self._stranger(step, evidence)
+        if damage:
             return _instead(evidence, Outcome.INFRA, damage)
         if step.stage is Stage.INSTALL:
             write_json(home / MARK, {"install": step.digest}, durable=False)
@@ -229,6 +230,19 @@ class Runner:
         process.run(forget((change.package for change in changes), self.installer()))
         more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
         return f"{changes[0]}{more}; the environment will be made again"
+
+    def _stranger(self, step: Step, evidence: Evidence) -> str:
+        """Say which extension a stage loaded that is not the one that was built, or ""."""
+        work, cache = self.works[step.cells[0]], Cache(self.executor.store.builds)
+        records = [cache.find(build.key) for build in work.builds] if step.stage.measures else []
+        built = {
+            str(each["file"]): str(each["sha256"])
+            for record in records
+            if record is not None
+            for each in record.libraries
+        }
+        sites = sorted(self.environment(step.owner).glob("lib/python*/site-packages"))
+        return integrity.stranger(integrity.loaded(evidence.data), sites, built)
 
 
 def filled_by(home: Path) -> str:

@@ -87,6 +87,7 @@ def entry(name: str, result: Run, target: str) -> dict[str, Any]:
         "name": name,
         "version": session.get("version"),
         "supports": session.get("supports") or [],
+        "extensions": session.get("extensions") or [],
         "available": bool(session) and not session.get("reason"),
         "reason": session.get("reason") if session else "the child told nothing",
         "worst": worst(result.checks),

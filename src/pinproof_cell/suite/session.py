@@ -77,7 +77,7 @@ class Session:
                 self.journal.add("loading", candidate=self.name)
             from pinproof_cell import candidates
             from pinproof_cell.suite.cases import FEATURES
-            from pinproof_cell.world import device
+            from pinproof_cell.world import device, loaded
 
             self.candidate = candidates.get(self.name)
             found["version"] = self.candidate.version
@@ -88,6 +88,7 @@ class Session:
             if unknown:
                 self.reason = f"`supports` names unknown features: {', '.join(unknown)}"
             found["device"] = device.facts(self.target)
+            found["extensions"] = loaded.extensions()
         except (Exception, SystemExit) as error:
             from pinproof_cell.candidates.distribution import failure
 

@@ -30,7 +30,7 @@ from pinproof_cell.throughput.bench import Bench
 from pinproof_cell.throughput.journal import Job, Task
 from pinproof_cell.throughput.rounds import BaselineError, Rounds
 from pinproof_cell.throughput.workload import Point
-from pinproof_cell.world import device, memory
+from pinproof_cell.world import device, loaded, memory
 
 #: The longest warm-up of a pair, and the least time of a pair that was begun, in seconds.
 LONGEST_WARM_UP, LEAST_SECONDS = 3.0, 1.0
@@ -46,6 +46,7 @@ class Process:
         self.bench = Bench(task.target, seed)
         self.points = {point.name: point for point in workload.points(task.target)}
         self.reasons: dict[str, str | None] = {}
+        self.loaded: dict[str, list[dict[str, Any]]] = {}
         self.write = partial(journal.append, Path(task.journal))
 
     def run(self) -> None:
@@ -77,7 +78,7 @@ class Process:
             status = "NOT-RUN" if memory.is_full(error) else "ERROR"
             result = {"status": status, "reason": failure(error)}
         faulthandler.cancel_dump_traceback_later()
-        self.write("end", job=asdict(job), **result)
+        self.write("end", job=asdict(job), **result, extensions=self.extensions(job.candidate))
         what = result["reason"] or f"{len(result['samples'])} rounds"
         said = f"{job.candidate} {job.point}: {result['status']}, {what}"
         print(f"process {self.task.number}: {said}", flush=True)
@@ -121,6 +122,12 @@ class Process:
             "roofline": share,
             "conditions": rounds.conditions(),
         }
+
+    def extensions(self, name: str) -> list[dict[str, Any]]:
+        """Return what is loaded once a candidate was; hashing is not repeated for each point."""
+        if name not in self.loaded:
+            self.loaded[name] = loaded.extensions()
+        return self.loaded[name]
 
     def unavailable(self, name: str) -> str | None:
         """Return why a candidate cannot run here, or None; imports it the first time."""

@@ -52,16 +52,21 @@ CPU = Plan(processes=2, least=10, most=20, precision=0.25, seconds=2.0, budget=1
 
 @dataclass(kw_only=True)
 class Findings:
-    """What the processes said: the machine, an anchor from each, and how each job ended."""
+    """What the processes said: the machine, an anchor from each, and how each job ended.
+
+    ``extensions`` are the compiled libraries under test that they had loaded, by path.
+    """
 
     machine: dict[str, Any] = field(default_factory=dict)
     anchors: list[float] = field(default_factory=list)
     ended: dict[Job, list[dict[str, Any]]] = field(default_factory=dict)
     eager: dict[str, str] = field(default_factory=dict)
+    extensions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, job: Job, result: dict[str, Any]) -> None:
         """Take in the end of one job."""
         self.ended.setdefault(job, []).append(result)
+        self.extensions |= {each["path"]: each for each in result.get("extensions", ())}
 
     def measurable(self, jobs: Iterable[Job]) -> tuple[Job, ...]:
         """Return those of `jobs` that no process has found to be broken or unsupported."""
@@ -100,6 +105,7 @@ def run(document: dict[str, Any]) -> dict[str, Any]:
         "processes": plan.processes,
         "precision": plan.precision,
         "budget": {"seconds": budget, "spent": round(time.monotonic() - started, 1)},
+        "extensions": [each for _, each in sorted(findings.extensions.items())],
         "points": points,
         "incomplete": list(incomplete(points)),
     }

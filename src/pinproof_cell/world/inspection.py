@@ -6,7 +6,6 @@ module, and says nothing about the next. Run as a module this file is that child
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.metadata
 import json
@@ -21,7 +20,7 @@ from typing import Any
 
 from pinproof_cell import candidates
 from pinproof_cell.request import SCHEMA, Request
-from pinproof_cell.world import child, device
+from pinproof_cell.world import child, device, loaded
 
 #: Longest time of one child, in seconds. `import vllm` has taken a minute on a cold disk.
 TIMEOUT = 180.0
@@ -151,16 +150,8 @@ def extensions() -> Iterator[dict[str, Any]]:
                 yield {
                     "path": str(file),
                     "bytes": path.stat().st_size,
-                    "sha256": _sha256(path),
+                    "sha256": loaded.sha256(path),
                 }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _why(ended: child.Ended) -> str:

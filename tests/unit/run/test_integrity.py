@@ -8,6 +8,7 @@ import pytest
 from wheels import make_wheel
 
 from pinproof.locks.installer import find_uv
+from pinproof.run import integrity
 from pinproof.run.integrity import LARGE, check
 
 
@@ -79,3 +80,33 @@ def test_a_damaged_stamp_means_that_everything_is_read(sites, tmp_path, damage):
 
 def test_an_empty_directory_has_nothing_to_change(tmp_path):
     assert check(Path(tmp_path)) == []
+
+
+BUILT = {"flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so": "a" * 64}
+
+
+@pytest.mark.parametrize(
+    ("place", "sha256", "said"),
+    [
+        ("env/site", "a" * 64, ""),
+        ("env/site", "b" * 64, "is not the one that was built and audited"),
+        ("elsewhere", "a" * 64, "was loaded in the place of"),
+    ],
+)
+def test_evidence_of_another_extension_than_the_built_one_is_void(
+    tmp_path: Path, place: str, sha256: str, said: str
+) -> None:
+    (file,) = BUILT
+    seen = {"path": str(tmp_path / place / file), "sha256": sha256}
+    other = {"path": "/usr/lib/vllm/_C.abi3.so", "sha256": "c" * 64}
+    documents = [{"candidates": [{"extensions": [other, seen]}]}, {"extensions": [other, seen]}]
+    for document in documents:
+        found = integrity.stranger(integrity.loaded(document), [tmp_path / "env" / "site"], BUILT)
+        assert said in found
+        assert bool(found) is bool(said)
+
+
+def test_what_was_not_built_is_compared_with_its_wheel_and_not_here(tmp_path: Path) -> None:
+    seen = [{"path": "/anywhere/_vllm_fa2_C.abi3.so", "sha256": "c" * 64}]
+    assert integrity.stranger(seen, [tmp_path], {}) == ""
+    assert list(integrity.loaded({})) == []
