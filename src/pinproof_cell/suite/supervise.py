@@ -1,7 +1,8 @@
 """Run the attention suite in children, and go on after each that crashes or hangs.
 
 The child writes a journal, one line before and one after every check: when it dies, the open line
-names the check. What follows runs in a fresh child on the same journal.
+names the check. What follows runs in a fresh child on the same journal. Where there are cores for
+it, several children share the checks: most of the time goes into compiling them, on one core each.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ START_LIMIT = 300.0
 CHECK_LIMIT = {"cpu": 120.0, "cuda": 300.0}
 #: After so many dead children the remaining checks do not run: each restart imports torch.
 MOST_DEATHS = 20
+#: So many children at most share the checks, and neighbours, which compile alike, stay together.
+MOST_LANES, NEIGHBOURS = 8, 4
 
 
 @dataclass(frozen=True)
@@ -72,19 +77,31 @@ class Run:
 
 def supervise(candidate: str, suite: Suite) -> Run:
     """Put every check of `suite` to `candidate`, in as many children as that takes."""
-    with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
-        journal = Journal(Path(scratch) / "journal.jsonl")
-        deaths = 0
-        while len(journal.lines("end")) < len(suite.checks):
-            begun = len(journal.lines("begin"))
-            ended = _child(candidate, suite, journal, Path(scratch) / "output.txt")
-            sessions = journal.lines("session")
-            if sessions and sessions[0]["reason"]:
-                break
-            deaths += _blame(journal, ended, suite)
-            if len(journal.lines("begin")) == begun or deaths == suite.most_deaths:
-                _give_up(journal, ended, suite, deaths)
-        results = {line["check"]: line for line in journal.lines("end")}
+    lanes = max(1, min(MOST_LANES, len(os.sched_getaffinity(0)) // 2))
+    shares: list[list[str]] = [[] for _ in range(lanes)]
+    for place, check in enumerate(suite.checks):
+        shares[place // NEIGHBOURS % lanes].append(check)
+    progress = _Progress(candidate, len(suite.checks), suite.say)
+    with (
+        tempfile.TemporaryDirectory(prefix="pinproof-") as scratch,
+        ThreadPoolExecutor(lanes) as pool,
+        _terminable() as stop,  # innermost: the pool waits for lanes, which must know first
+    ):
+        running = [
+            pool.submit(
+                _lane,
+                candidate,
+                replace(suite, checks=share),
+                Journal(Path(scratch) / str(number) / "journal.jsonl"),
+                progress,
+                stop,
+            )
+            for number, share in enumerate(shares)
+            if share
+        ]
+        lines = [line for lane in running for line in lane.result()]
+    sessions = [line for line in lines if line["kind"] == "session"]
+    results = {line["check"]: line for line in lines if line["kind"] == "end"}
     keys = ("status", "stats", "findings", "infra", "signal", "seconds")
     return Run(
         (sessions or [{}])[0],
@@ -98,6 +115,43 @@ def supervise(candidate: str, suite: Suite) -> Run:
             if check in results
         ],
     )
+
+
+def _lane(
+    candidate: str, suite: Suite, journal: Journal, progress: _Progress, stop: threading.Event
+) -> list[dict[str, Any]]:
+    """Put the checks of one share, in children one after the other; returns the journal."""
+    journal.path.parent.mkdir()
+    deaths = 0
+    while len(journal.lines("end")) < len(suite.checks) and not stop.is_set():
+        begun = len(journal.lines("begin"))
+        ended = _child(candidate, suite, journal, progress, stop)
+        sessions = journal.lines("session")
+        if stop.is_set() or (sessions and sessions[0]["reason"]):
+            break
+        known = len(journal.lines("end"))
+        deaths += _blame(journal, ended, suite)
+        if len(journal.lines("begin")) == begun or deaths == suite.most_deaths:
+            _give_up(journal, ended, suite, deaths)
+        # What no child ended, we did.
+        progress.add(len(journal.lines("end")) - known)
+    return journal.lines()
+
+
+class _Progress:
+    """Says how many checks of all lanes have ended, ten at a time."""
+
+    def __init__(self, candidate: str, total: int, say: Callable[[str], None]) -> None:
+        self._candidate, self._total, self._say = candidate, total, say
+        self._lock = threading.Lock()
+        self._done = 0
+
+    def add(self, ended: int) -> None:
+        """Count `ended` more checks."""
+        with self._lock:
+            before, self._done = self._done, self._done + ended
+            if ended and (self._done // 10 > before // 10 or self._done == self._total):
+                self._say(f"correctness {self._candidate} {self._done}/{self._total}")
 
 
 def _blame(journal: Journal, ended: child.Ended, suite: Suite) -> bool:
@@ -160,9 +214,11 @@ def _end(
     )
 
 
-def _child(candidate: str, suite: Suite, journal: Journal, output: Path) -> child.Ended:
+def _child(
+    candidate: str, suite: Suite, journal: Journal, progress: _Progress, stop: threading.Event
+) -> child.Ended:
     """Run one child to its end; kill it where its first check or any check takes too long."""
-    chosen = output.with_name("checks.json")
+    output, chosen = journal.path.with_name("output.txt"), journal.path.with_name("checks.json")
     chosen.write_text(json.dumps(list(suite.checks)), encoding="utf-8")
     argv = [
         *(sys.executable, "-m", *_program(suite.directory)),
@@ -173,7 +229,7 @@ def _child(candidate: str, suite: Suite, journal: Journal, output: Path) -> chil
     extra = {"OMP_NUM_THREADS": "1"} if suite.device == "cpu" else {}
     extra["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     started = time.monotonic()
-    with output.open("w+b") as sink, _terminable():
+    with output.open("w+b") as sink:
         process = subprocess.Popen(
             argv,
             env=child.environment(suite.target, extra),
@@ -183,7 +239,7 @@ def _child(candidate: str, suite: Suite, journal: Journal, output: Path) -> chil
             start_new_session=True,
         )
         try:
-            timed_out = _watch(process, candidate, suite, journal)
+            timed_out = _watch(process, suite, journal, progress, stop)
         finally:
             # Also where we are told to end: a group of its own does not die with ours.
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -206,39 +262,49 @@ def _program(directory: Path | None) -> list[str]:
 
 
 def _watch(
-    process: subprocess.Popen[bytes], candidate: str, suite: Suite, journal: Journal
+    process: subprocess.Popen[bytes],
+    suite: Suite,
+    journal: Journal,
+    progress: _Progress,
+    stop: threading.Event,
 ) -> bool:
-    """Wait for the child's end, or for the limit of the check it is at; say how far it is."""
-    total, told = len(suite.checks), len(journal.lines("end"))
-    since, at = time.monotonic(), (len(journal.lines("begin")), told)
+    """Wait for the child's end, or for the limit of the check it is at; count what it ends."""
+    since, at = time.monotonic(), (len(journal.lines("begin")), len(journal.lines("end")))
     now, first, size = at, at[0], journal.size()
-    while True:
+    while not stop.is_set():
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.1)
         if journal.size() != size:
             size = journal.size()
             now = (len(journal.lines("begin")), len(journal.lines("end")))
-        if now[1] // 10 > told // 10 or (now[1] == total > told):
-            told = now[1]
-            suite.say(f"correctness {candidate} {told}/{total}")
+        if now != at:
+            progress.add(now[1] - at[1])
+            since, at = time.monotonic(), now
         if process.returncode is not None:
             return False
-        if now != at:
-            since, at = time.monotonic(), now
         limit = suite.start_limit if at[0] == first else suite.limit
         if time.monotonic() - since > limit:
             return True
+    return False
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit meanwhile, so that `finally` runs and ends the child."""
+def _terminable() -> Iterator[threading.Event]:
+    """Yield what tells the lanes to stop: SIGTERM sets it, and then ends us as SystemExit."""
+    stop = threading.Event()
 
     def leave(number: int, frame: object) -> None:
+        stop.set()
         raise SystemExit(128 + number)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals belong to the main thread
+        return
     before = signal.signal(signal.SIGTERM, leave)
     try:
-        yield
+        yield stop
+    except BaseException:
+        stop.set()
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -30,9 +30,9 @@ def first(pattern: str) -> str:
     return next(check.id for check in checks.suite() if re.match(pattern, check.id))
 
 
-def test_every_bad_day_has_its_word(capsys: pytest.CaptureFixture[str]) -> None:
-    """Crash, hang, error, flaky, wrong, refused and unsupported are told apart, case by case."""
-    chosen = {
+def bad_days() -> dict[str, str]:
+    """Return what each of the checks must come to that `moody` knows by its shape."""
+    return {
         first("128x128-d64-bf16"): "PASS",
         first("1x339"): "CRASH",
         first("3x799"): "HANG",
@@ -44,6 +44,11 @@ def test_every_bad_day_has_its_word(capsys: pytest.CaptureFixture[str]) -> None:
         first("100x130"): "UNSUPPORTED",
         first("200x200"): "PASS",
     }
+
+
+def test_every_bad_day_has_its_word(capsys: pytest.CaptureFixture[str]) -> None:
+    """Crash, hang, error, flaky, wrong, refused and unsupported are told apart, case by case."""
+    chosen = bad_days()
     found = correctness.run(request_for(), names=[MOODY], checks=list(chosen), check_limit=3.0)
     assert found["harness"]["status"] == "PASS"
     assert found["harness"]["cases"] == len(chosen)
@@ -163,3 +168,17 @@ def test_candidates_follow_the_axes() -> None:
     ]
     with pytest.raises(ValueError, match="no candidate 'torch-cpu'"):
         candidates.get("torch-cpu")
+
+
+def test_children_that_share_the_checks_leave_what_one_leaves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On more cores several children run; results keep their order, and a crash its check."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(6)))
+    chosen = bad_days()
+    found = supervise(
+        MOODY, Suite(directory=None, checks=list(chosen), target="cpu", check_limit=3.0)
+    )
+    assert {check["id"]: check["status"] for check in found.checks} == chosen
+    assert [check["id"] for check in found.checks] == list(chosen)
+    assert f"correctness {MOODY} 10/10" in capsys.readouterr().out
