@@ -71,6 +71,8 @@ def environment(home: Path) -> Path:
     nvcc.parent.mkdir(parents=True)
     nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 13.0, V13.0.88'\n")
     nvcc.chmod(0o755)
+    (home / "cuda" / "include").mkdir()
+    (home / "cuda" / "include" / "cuda_runtime.h").touch()
     return python
 
 

@@ -1,4 +1,4 @@
-"""What a source build reads, and the key that names it. Pure.
+"""What a source build reads, and the key that names it.
 
 The key holds everything that the wheel depends on and nothing else: not the processor, not the
 number of jobs, not the path of the tree. What a project does not read is left out: a vLLM of the
@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinproof.builds import project as projects
 from pinproof.builds.project import Knobs
 from pinproof.builds.source import Kind, Source
+from pinproof.errors import ConfigurationError
 from pinproof.evidence.evidence import digest_of
+from pinproof.evidence.store import sha256
 from pinproof.matrix import axis as axes
 
 if TYPE_CHECKING:
@@ -35,6 +38,13 @@ class Patch:
     path: str
     sha256: str
 
+    @classmethod
+    def read(cls, path: Path) -> Patch:
+        """Look at a patch file. Raises ConfigurationError where there is none."""
+        if not path.is_file():
+            raise ConfigurationError(f"there is no patch {path}")
+        return cls(path=str(path.resolve()), sha256=sha256(path))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
@@ -42,8 +52,8 @@ class Build:
 
     ``torch`` is the version that it is built against, "" where the wheel is for every torch;
     ``cuda`` the toolkit "13.0"; ``archs`` the GPU architectures, such as "120"; ``python`` "3.11";
-    ``env`` what the profile and the matrix set; ``attention`` another source of vLLM's
-    FlashAttention; ``compiler`` and ``platform`` the host's.
+    ``without`` features to leave out beside the profile's; ``env`` more variables; ``attention``
+    another source of vLLM's FlashAttention; ``compiler`` and ``platform`` the host's.
     """
 
     source: Source
@@ -52,6 +62,7 @@ class Build:
     archs: str
     python: str
     profile: str = "full"
+    without: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     patches: tuple[Patch, ...] = ()
     attention: Source | None = None
@@ -66,7 +77,7 @@ class Build:
     @property
     def knobs(self) -> Knobs:
         """What the project is told for these architectures and this profile."""
-        return projects.knobs(self.project, self.archs, self.profile)
+        return projects.knobs(self.project, self.archs, self.profile, self.without)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -114,6 +125,7 @@ class Build:
             if values[name] is not None:
                 values[name] = Source(**{**values[name], "kind": Kind(values[name]["kind"])})
         values["patches"] = tuple(Patch(**each) for each in values["patches"])
+        values["without"] = tuple(values["without"])
         values["env"] = tuple((name, text) for name, text in values["env"])
         return cls(**values)
 
@@ -140,6 +152,8 @@ def of(
     torch: str,
     profile: str = "full",
     commit: str = "",
+    env: tuple[tuple[str, str], ...] = (),
+    patches: tuple[Patch, ...] = (),
     compiler: str = "",
     platform: str = "",
 ) -> Build:
@@ -161,6 +175,8 @@ def of(
         archs=cell.target.removeprefix("sm_"),
         python=lock.python,
         profile=profile,
+        env=env,
+        patches=patches,
         compiler=compiler,
         platform=platform,
     )

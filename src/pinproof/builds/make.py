@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from pinproof.audit import arch as archs
 from pinproof.audit import library, subject
 from pinproof.audit.subject import Subject
 from pinproof.builds import jobs as parallel
-from pinproof.builds import patching, source, toolkit
+from pinproof.builds import ninja_first, patching, source, toolkit
 from pinproof.builds.build import Build
 from pinproof.builds.cache import Cache, Record
 from pinproof.builds.jobs import Jobs
@@ -105,6 +106,7 @@ def _wheel(build: Build, tree: Path, work: Path, site: Site, say: Say) -> tuple[
     Returns the wheel, the jobs that it was made with, and the sha256 of what was said.
     """
     env = {**site.env, **site.toolkit.variables(), **build.variables, **_attention(build, work)}
+    env |= _slowest_first(build, work, env)
     jobs, output = _jobs(build, site), ""
     while True:
         say(f"jobs: {jobs.count} ({jobs.why})")
@@ -116,6 +118,12 @@ def _wheel(build: Build, tree: Path, work: Path, site: Site, say: Say) -> tuple[
         if not parallel.ran_out_of_memory(done.output):
             break
         jobs = fewer
+    if not done.ok and parallel.ran_out_of_memory(done.output):
+        raise InfrastructureError(
+            f"{build.source} needs more memory than this machine has left",
+            cause=f"a compiler was killed, with {jobs.count} side by side",
+            remedy="run it with fewer: --jobs N, or on a machine with more memory",
+        )
     wheels = sorted((work / "out").glob("*.whl"))
     if not done.ok or len(wheels) != 1:
         raise BuildError(
@@ -185,6 +193,16 @@ def _use_existing_torch(tree: Path, site: Site, say: Say) -> None:
 def _attention(build: Build, work: Path) -> dict[str, str]:
     known = read_json(work / "attention.json") if build.attention is not None else None
     return {"VLLM_FLASH_ATTN_SRC_DIR": str(known["tree"])} if known else {}
+
+
+def _slowest_first(build: Build, work: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """Let ninja begin with the units that take longest, where it is known which those are."""
+    real = shutil.which("ninja", path=env.get("PATH", os.defpath))
+    if real is None or not build.knobs.slowest:
+        return {}
+    more = ninja_first.install(work / "bin", Path(sys.executable), build.knobs.slowest)
+    path = os.pathsep.join((str(work / "bin"), env["PATH"]))
+    return {**more, ninja_first.REAL: real, "PATH": path}
 
 
 def _jobs(build: Build, site: Site) -> Jobs:

@@ -9,6 +9,7 @@ they are.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
@@ -22,6 +23,17 @@ PROFILES = ("full", "serving", "custom")
 #: What the serving profile leaves out of flash-attn: less than a third of a full build's time.
 NOT_SERVED = ("backward", "dropout", "alibi", "softcap")
 
+#: What flash-attn can be built without: each is a macro, and a call that needs it is refused.
+FEATURES = (*NOT_SERVED, "local", "uneven_k")
+
+#: Units of flash-attn by how long they take, the slowest first. Measured for sm_90, serving, in
+#: seconds of a processor: split head dimension 128 141, forward 128 75, backward 128 13.
+SLOWEST = (
+    *(f"flash_fwd_split_hdim{size}_" for size in (256, 192, 128, 96, 64)),
+    *(f"flash_fwd_hdim{size}_" for size in (256, 192)),
+    *("flash_fwd_split_hdim32_", "flash_fwd_hdim128_", "flash_api", "flash_fwd_"),
+)
+
 #: From here on vLLM's modules use torch's stable ABI: one wheel serves every torch.
 STABLE_VLLM = Version("0.28")
 
@@ -33,13 +45,15 @@ _FLASH_ARCHS = re.compile(r"(80|90|100|110|120)(;(80|90|100|110|120))*")
 class Knobs:
     """What a project is told: variables, the features left out, edits of a tree, memory per unit.
 
-    ``gib_per_unit`` is the most that one run of the compiler takes. ``attention_edits`` are for
-    the tree that vLLM builds its FlashAttention from.
+    ``gib_per_unit`` is the most that one run of the compiler takes, ``slowest`` are patterns of the
+    units that take longest, in that order. ``attention_edits`` are for the tree that vLLM builds
+    its FlashAttention from.
     """
 
     env: dict[str, str]
     without: tuple[str, ...] = ()
     gib_per_unit: float = 7.0
+    slowest: tuple[str, ...] = ()
     attention_edits: tuple[Edit, ...] = ()
 
 
@@ -53,11 +67,12 @@ def reads_torch(source: Source) -> bool:
         return True
 
 
-def knobs(project: str, archs: str, profile: str) -> Knobs:
+def knobs(project: str, archs: str, profile: str, without: Sequence[str] = ()) -> Knobs:
     """Return the knobs of `project` for ``archs`` such as "120", or "90;120".
 
-    Raises ConfigurationError for an unknown profile or project, and for an architecture that the
-    project has no name for.
+    `without` are features to leave out beside those of the profile. Raises ConfigurationError for
+    an unknown profile, project or feature, and for an architecture that the project has no name
+    for.
     """
     if profile not in PROFILES:
         raise ConfigurationError(
@@ -65,28 +80,38 @@ def knobs(project: str, archs: str, profile: str) -> Knobs:
             remedy=f"use one of: {', '.join(PROFILES)}",
         )
     if project == "flash-attn":
-        return _flash_attn(archs, profile)
-    if project == "vllm":
+        return _flash_attn(archs, profile, without)
+    if project == "vllm" and not without:
         return _vllm(archs)
+    if without:
+        raise ConfigurationError(f"it is not known how {project} is built without {without[0]}")
     raise ConfigurationError(
         f"it is not known how {project} is built", remedy="build flash-attn or vllm"
     )
 
 
-def _flash_attn(archs: str, profile: str) -> Knobs:
+def _flash_attn(archs: str, profile: str, without: Sequence[str]) -> Knobs:
     if not _FLASH_ARCHS.fullmatch(archs):
         raise ConfigurationError(
             f"flash-attn has no name for the architecture {archs!r}",
             cause="it wants bare numbers, and code for 80 runs on 86 and 89 too",
             remedy="use 80, 90, 100, 110 or 120, with ; between several",
         )
+    if unknown := [each for each in without if each not in FEATURES]:
+        raise ConfigurationError(
+            f"flash-attn has no feature {unknown[0]!r} to leave out."
+            f"{did_you_mean(unknown[0], FEATURES)}",
+            remedy=f"use some of: {', '.join(FEATURES)}",
+        )
     env = {"FLASH_ATTENTION_FORCE_BUILD": "TRUE", "FLASH_ATTN_CUDA_ARCHS": archs}
-    if profile != "serving":
-        return Knobs(env=env)
-    macros = " ".join(f"-DFLASHATTENTION_DISABLE_{feature.upper()}" for feature in NOT_SERVED)
-    env |= dict.fromkeys(("NVCC_APPEND_FLAGS", "CFLAGS", "CXXFLAGS"), macros)
-    # The largest of a serving build that was measured took 4.2 GiB.
-    return Knobs(env=env, without=NOT_SERVED, gib_per_unit=4.5)
+    served = NOT_SERVED if profile == "serving" else ()
+    left_out = tuple(each for each in FEATURES if each in served or each in without)
+    if left_out:
+        macros = " ".join(f"-DFLASHATTENTION_DISABLE_{feature.upper()}" for feature in left_out)
+        env |= dict.fromkeys(("NVCC_APPEND_FLAGS", "CFLAGS", "CXXFLAGS"), macros)
+    # The largest unit that was measured took 6.9 GiB in full, and 4.2 GiB for serving.
+    most = 4.5 if set(NOT_SERVED) <= set(left_out) else 7.0
+    return Knobs(env=env, without=left_out, gib_per_unit=most, slowest=SLOWEST)
 
 
 def _vllm(archs: str) -> Knobs:

@@ -7,7 +7,9 @@ or of a conda environment that CUDA_HOME names, has to be there.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +134,7 @@ def of_system(cuda: str, caller: Mapping[str, str]) -> Toolkit:
     """
     seen = []
     for home in _homes(cuda, caller):
-        if (home / "bin" / "nvcc").is_file():
+        if (home / "bin" / "nvcc").is_file() and (home / "include" / "cuda_runtime.h").is_file():
             toolkit = at(home)
             if not cuda or toolkit.cuda == cuda:
                 return toolkit
@@ -151,6 +153,8 @@ def _homes(cuda: str, caller: Mapping[str, str]) -> Iterator[Path]:
     if cuda:
         yield Path(f"/usr/local/cuda-{cuda}")
     yield Path("/usr/local/cuda")
+    if on_path := shutil.which("nvcc", path=caller.get("PATH", os.defpath)):
+        yield Path(on_path).resolve().parents[1]
 
 
 def _link(link: Path, to: Path) -> None:

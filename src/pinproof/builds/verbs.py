@@ -13,7 +13,7 @@ from pinproof.builds.cache import Cache, Pruned, Record
 from pinproof.builds.project import knobs, reads_torch
 from pinproof.builds.source import Kind
 from pinproof.errors import ConfigurationError, did_you_mean
-from pinproof.evidence.store import read_json, sha256
+from pinproof.evidence.store import read_json
 from pinproof.run import environment
 from pinproof.run.machine import this_machine
 
@@ -30,6 +30,7 @@ def described(
     profile: str,
     python: Path,
     cuda: str,
+    without: Sequence[str] = (),
     patches: Sequence[Path] = (),
     env: Sequence[str] = (),
     attention: str = "",
@@ -39,7 +40,7 @@ def described(
     Raises ConfigurationError for what cannot be built, ResolveError for an unknown git reference.
     """
     archs = arch.replace("sm_", "")
-    knobs(project, archs, profile)  # a wrong word is told before anything is looked at
+    knobs(project, archs, profile, without)  # a wrong word is told before anything is looked at
     found = environment.look(python)
     torch = found.packages.get("torch", "")
     if not torch:
@@ -55,8 +56,9 @@ def described(
         archs=archs,
         python=found.python,
         profile=profile,
+        without=tuple(without),
         env=tuple(_variable(each) for each in env),
-        patches=tuple(_patch(each) for each in patches),
+        patches=tuple(Patch.read(each) for each in patches),
         attention=source.describe("vllm-flash-attn", attention) if attention else None,
         compiler=machine.gcc,
         platform=machine.platform,
@@ -146,9 +148,3 @@ def _variable(text: str) -> tuple[str, str]:
     if not equals or not name.isidentifier():
         raise ConfigurationError(f"{text!r} is no NAME=VALUE")
     return name, value
-
-
-def _patch(path: Path) -> Patch:
-    if not path.is_file():
-        raise ConfigurationError(f"there is no patch {path}")
-    return Patch(path=str(path.resolve()), sha256=sha256(path))

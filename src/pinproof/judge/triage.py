@@ -147,7 +147,7 @@ _WRAPPER = re.compile(
     r"(?i)exit(?:ed)?[ -](?:with )?(?:code|status)|exited with \d|non-zero exit|returned \d+$"
     r"|exit \d+$|subprocess-exited-with-error|failed building wheel|could not build wheels"
     r"|build stopped: subcommand failed|failed to build|metadata-generation-failed"
-    r"|see above|note: this error originates|^make.*\*\*\*|^FAILED: \S+\.o\b"
+    r"|see above|note: this error originates|^make.*\*\*\*|^FAILED: (?:\[code=\d+\] )?\S+\.o\b"
     r"|no solution found when resolving dependencies|request failed after \d+ retries"
     r"|error compiling objects|engine core initialization failed"
     r"|^fatal python error|^during handling of|^traceback \(most recent"

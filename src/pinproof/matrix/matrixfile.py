@@ -44,7 +44,10 @@ _LIST_NAME = {"type": "string"}
 Use = Literal["serving", "training", "everything"]
 Check = Literal["correctness", "throughput", "sanitize"]
 Backend = Literal["uv", "system"]
-Profile = Literal["full", "serving"]
+Profile = Literal["full", "serving", "custom"]
+
+#: The axes whose packages can be built from source.
+BUILT = ("flash-attn", "vllm")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +88,14 @@ class Override:
     backend: Backend | None = option(about="how environments are made", default=None)
     profile: Profile | None = option(about="what source builds contain", default=None)
     env: Mapping[str, str] = option(about="environment variables", default={}, keys=_VARIABLE)
+    build_env: Mapping[str, str] = option(
+        about="environment variables of its source builds", default={}, keys=_VARIABLE
+    )
+    patches: Mapping[str, tuple[str, ...]] = option(
+        about="patch files for the source of each project that is built, from the project's root",
+        default={},
+        keys=BUILT,
+    )
     requirements: tuple[str, ...] = option(about="more to install", default=())
     without: tuple[str, ...] = option(
         about="packages to leave out, though others ask for them", default=(), form=_PACKAGE
@@ -202,11 +213,16 @@ class MatrixFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a matrix and its overrides give to one cell. ``timeouts`` names every stage."""
+    """What a matrix and its overrides give to one cell.
+
+    ``timeouts`` names every stage, ``patches`` are project and file.
+    """
 
     backend: Backend
     profile: Profile
     env: tuple[tuple[str, str], ...]
+    build_env: tuple[tuple[str, str], ...]
+    patches: tuple[tuple[str, str], ...]
     requirements: tuple[str, ...]
     without: tuple[str, ...]
     timeouts: tuple[tuple[str, float], ...]
@@ -219,14 +235,23 @@ def settings(matrix: Matrix, cell: Cell) -> Settings:
     layers: list[Matrix | Override] = [matrix, *chosen]
     timeouts = {stage.value: seconds for stage, seconds in TIMEOUTS.items()}
     env: dict[str, str] = {}
+    build_env: dict[str, str] = {}
     for layer in layers:
         timeouts |= layer.timeouts
     for override in chosen:
         env |= override.env
+        build_env |= override.build_env
     return Settings(
         backend=next(layer.backend for layer in reversed(layers) if layer.backend),
         profile=next(layer.profile for layer in reversed(layers) if layer.profile),
         env=tuple(sorted(env.items())),
+        build_env=tuple(sorted(build_env.items())),
+        patches=tuple(
+            (project, file)
+            for each in chosen
+            for project, files in each.patches.items()
+            for file in files
+        ),
         requirements=tuple(text for each in chosen for text in each.requirements),
         without=tuple(dict.fromkeys(name for each in chosen for name in each.without)),
         timeouts=tuple(timeouts.items()),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinproof.builds import build as builds
-from pinproof.builds.build import Build
+from pinproof.builds.build import Build, Patch
 from pinproof.errors import ResolveError
 from pinproof.evidence.evidence import digest_of
 from pinproof.locks import lock as locks
@@ -18,6 +18,7 @@ from pinproof.locks.lock import Lock, Pin, Request, Wheel
 from pinproof.matrix import axis as axes
 from pinproof.matrix import matrixfile, rules
 from pinproof.matrix.axis import Kind
+from pinproof.options import root
 from pinproof.plan import plan
 from pinproof.plan.stage import Stage
 
@@ -57,6 +58,7 @@ class CellWork:
     built: Mapping[str, str] = field(default_factory=dict)
     compiler: str = ""
     platform: str = ""
+    patches: Mapping[str, tuple[Patch, ...]] = field(default_factory=dict)
 
     @property
     def timeouts(self) -> dict[str, float]:
@@ -77,6 +79,8 @@ class CellWork:
                 torch=torch,
                 profile=self.settings.profile,
                 commit=self.commits.get(project, ""),
+                env=self.settings.build_env,
+                patches=self.patches.get(project, ()),
                 compiler=self.compiler,
                 platform=self.platform,
             )
@@ -157,6 +161,12 @@ def of(
         day=today if moves else "",
         compiler=machine.gcc if machine else "",
         platform=machine.platform if machine else "",
+        patches={
+            project: tuple(
+                Patch.read(root() / file) for name, file in settings.patches if name == project
+            )
+            for project in built
+        },
     )
 
 

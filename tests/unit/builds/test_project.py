@@ -52,3 +52,28 @@ def test_vllms_flash_attention_is_edited_to_hold_machine_code(tmp_path: Path) ->
 def test_an_unknown_profile_or_project_is_refused(name: str, profile: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         project.knobs(name, "120", profile)
+
+
+def test_more_features_can_be_left_out_and_are_told() -> None:
+    knobs = project.knobs("flash-attn", "90", "serving", ["uneven_k"])
+    assert knobs.without == (*project.NOT_SERVED, "uneven_k")
+    assert knobs.env["CXXFLAGS"].endswith("-DFLASHATTENTION_DISABLE_UNEVEN_K")
+    assert project.knobs("flash-attn", "90", "full", ["local"]).without == ("local",)
+    with pytest.raises(ConfigurationError, match="Did you mean 'dropout'"):
+        project.knobs("flash-attn", "90", "full", ["drop_out"])
+    with pytest.raises(ConfigurationError, match="not known how vllm is built without"):
+        project.knobs("vllm", "90", "full", ["local"])
+
+
+def test_the_slowest_units_of_flash_attn_are_named_before_the_others() -> None:
+    ranks = [
+        next(n for n, pattern in enumerate(project.SLOWEST) if pattern in unit)
+        for unit in (
+            "flash_fwd_split_hdim256_bf16_sm80",
+            "flash_fwd_split_hdim64_fp16_causal_sm80",
+            "flash_fwd_hdim256_bf16_sm80",
+            "flash_api",
+            "flash_fwd_hdim32_bf16_sm80",
+        )
+    ]
+    assert ranks == sorted(set(ranks))

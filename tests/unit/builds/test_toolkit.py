@@ -15,6 +15,8 @@ def made(home: Path, version: str) -> Path:
     release = ".".join(version.split(".")[:2])
     nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {release}, V{version}'\n")
     nvcc.chmod(0o755)
+    (home / "include").mkdir()
+    (home / "include" / "cuda_runtime.h").touch()
     return home
 
 

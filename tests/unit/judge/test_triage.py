@@ -151,6 +151,7 @@ def test_a_warning_alone_is_found_but_is_no_reason_to_fail():
         ("Building error.cc.o -Werror\n0 errors\nthe last word\nexit status 1\n", "the last word"),
         ("nox > Command python -c x failed with exit code 1\n", "the log holds no message"),
         ("subprocess.CalledProcessError: returned non-zero exit status 1.\n", "holds no message"),
+        ("FAILED: [code=1] /x/unit3.o \nunit3.cpp:1:22: error: no such name\n", "no such name"),
         ("", "the log is empty"),
         ("error: Request failed after 3 retries\n  cause: no route to host\n", "no route to host"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,15 @@ import empty_cells
 import pytest
 from judged import cell
 
-from pinproof.errors import ResolveError
-from pinproof.evidence.evidence import digest_of
+from pinproof.builds import build as builds
+from pinproof.errors import ConfigurationError, ResolveError
+from pinproof.evidence.evidence import Evidence, Outcome, digest_of
+from pinproof.evidence.store import Store
 from pinproof.locks.lock import Lock, Pin, Wheel
-from pinproof.plan import recipe
+from pinproof.matrix import matrixfile
+from pinproof.matrix.cell import Cell
+from pinproof.matrix.matrixfile import Matrix
+from pinproof.plan import plan, recipe
 from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
 
@@ -110,3 +116,110 @@ def test_pins_hold_the_wheels_that_were_built(tmp_path: Path) -> None:
     pinned = works(tmp_path)[0].pinned([wheel])
     assert pinned is not None
     assert [(pin.name, pin.version) for pin in pinned.product] == [("flash-attn", "2.8.3")]
+
+
+BUILDS = """
+format = 1
+[targets.sm_120]
+[[matrix]]
+name = "b"
+target = "sm_120"
+profile = "serving"
+[matrix.axes]
+torch = ["2.13.0", "2.14.0", "2.15.0"]
+cuda = ["13.0"]
+flash-attn = ["2.8.3", "2.8.3.post2"]
+vllm = ["none", "0.24.0", "0.28.0", "0.33.0"]
+[[matrix.overrides]]
+select = 'flash_attn == "2.8.3"'
+profile = "custom"
+build-env = { NVCC_APPEND_FLAGS = "-lineinfo" }
+patches = { flash-attn = ["fix.patch"] }
+"""
+
+
+def building(directory: Path) -> list[CellWork]:
+    """Return the works of a matrix of 24 cells that build flash-attn, each with its torch."""
+    (directory / "matrix.toml").write_text(BUILDS)
+    matrix = matrixfile.load(directory / "matrix.toml").named("b")
+    locks = {
+        torch: Lock(python="3.12", product=(Pin(name="torch", version=torch, sha256="", file=""),))
+        for torch in matrix.axes["torch"]
+    }
+    # Not expand: its rules know that these releases do not fit each other, which is not the point.
+    every = cells_of(matrix)
+    works = [recipe.of(each, matrix, python="3.12", machine=empty_cells.CPU) for each in every]
+    return [replace(work, lock=locks[work.cell.axis("torch")]) for work in works]
+
+
+def cells_of(matrix: Matrix) -> list[Cell]:
+    names = list(matrix.axes)
+    return [
+        cell(target="sm_120", **{k.replace("-", "_"): v for k, v in zip(names, each, strict=True)})
+        for each in itertools.product(*matrix.axes.values())
+    ]
+
+
+def test_a_matrix_plans_as_many_builds_as_it_has_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PINPROOF_ROOT", str(tmp_path))
+    (tmp_path / "fix.patch").write_text("a patch")
+    works = building(tmp_path)
+    assert len(works) == 24
+    keys = {build.key for work in works for build in work.builds}
+    asked = [recipe.everything(work, empty_cells.CPU) for work in works]
+    made = plan.make(asked, Store(tmp_path / "store"), machine="cpu")
+    builds = [step for step in made.steps if step.stage is Stage.BUILD]
+    assert len(builds) == len(keys) == 6
+    assert {step.digest for step in builds} == keys
+    assert {len(step.cells) for step in builds} == {4}
+
+
+def test_what_an_override_sets_for_a_build_is_part_of_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PINPROOF_ROOT", str(tmp_path))
+    with pytest.raises(ConfigurationError, match=r"there is no patch .*fix\.patch"):
+        building(tmp_path)
+    (tmp_path / "fix.patch").write_text("a patch")
+    keys = []
+    for text in ("a patch", "a patch", "another"):
+        (tmp_path / "fix.patch").write_text(text)
+        (build,) = building(tmp_path)[0].builds
+        assert dict(build.env) == {"NVCC_APPEND_FLAGS": "-lineinfo"}
+        keys.append(build.key)
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_another_commit_of_vllm_builds_no_flash_attn_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    commits = ("1" * 40, "2" * 40)
+    asked = cell(target="sm_120", flash_attn="2.8.3.post2", vllm="git:main", cuda="13.0")
+
+    def planned(commit: str) -> list[plan.Step]:
+        lock = Lock(python="3.12")
+        flash = builds.of(asked, "flash-attn", lock, torch="2.14.0")
+        vllm = builds.of(asked, "vllm", lock, torch="2.14.0", commit=commit)
+        stages = tuple((Stage.BUILD, each.owner, each.inputs(), 1.0) for each in (flash, vllm))
+        work = plan.Work(cell="sm120-a", target="sm_120", stages=stages)
+        return list(plan.make([work], store, machine="cpu").steps)
+
+    for step in planned(commits[0]):
+        store.save(
+            Evidence(
+                cell=step.owner,
+                stage=step.stage,
+                digest=step.digest,
+                outcome=Outcome.OK,
+                data={},
+                inputs=step.inputs,
+                machine={},
+                started="2026-11-24T07:00:00+00:00",
+                seconds=1.0,
+            )
+        )
+    flash, vllm = planned(commits[1])
+    assert flash.state is plan.State.CACHED
+    assert vllm.state is plan.State.CHANGED
+    assert vllm.reason == f"source git {commits[0]} -> git {commits[1]}"
