@@ -18,9 +18,9 @@ class Truth:
     """What attention is, in float64, and what a correct kernel's rounding depends on.
 
     ``out``, ``pv2`` = P^2 V^2, ``pav`` = P |V| and ``subnormal`` = e^(2(m - LSE)) times the sum of
-    V^2 over the visible keys (m: the row's largest logit) are (batch, seqlen_q, nheads,
-    headdim_v); ``lse``, in which a sink has its share, and ``row_maximum``, in which it has none,
-    are (batch, nheads, seqlen_q), -inf for a row that sees nothing. ``largest_logit`` is the
+    V^2 over the visible keys (m: the row's largest logit, or its sink) are (batch, seqlen_q,
+    nheads, headdim_v); ``lse``, in which a sink has its share, and ``row_maximum``, in which it has
+    none, are (batch, nheads, seqlen_q), -inf for a row that sees nothing. ``largest_logit`` is the
     largest visible |logit| of all.
     """
 
@@ -142,7 +142,9 @@ def _rows(
         lse = torch.logaddexp(lse, sinks.expand_as(lse))
     p = torch.exp(scores - lse.masked_fill(lse == low, 0.0)[..., None]).masked_fill(hidden, 0.0)
     magnitude = torch.nn.functional.pad(scores.abs().masked_fill(hidden, 0.0), (0, 1)).amax(-1)
-    spread = torch.exp(2 * (maximum - lse)).nan_to_num(0.0)[..., None]
+    # What a kernel takes P relative to: the largest logit, or the sink, where that is larger.
+    anchor = maximum if sinks is None else torch.maximum(maximum, sinks.expand_as(maximum))
+    spread = torch.exp(2 * (anchor - lse)).nan_to_num(0.0)[..., None]
     squares, pairs = values.square(), seen.double()
     if weights is not None:
         # A kernel rounds P before it divides by what dropout leaves.

@@ -46,14 +46,15 @@ def examine(
     started = time.monotonic()
     guarded = candidate if isinstance(candidate, Guarded) else Guarded(candidate)
     trial = Trial(guarded, seed, device, thresholds)
-    found = _ask(trial, check)
+    found = ask(trial, check)
     settled = found.infra or found.lost or found.status in (PASS, UNSUPPORTED)
     if not settled and not isinstance(check, Repeats):
-        found = _settle(found, [_ask(trial, check), _ask(trial, check)])
+        found = _settle(found, [ask(trial, check), ask(trial, check)])
     return replace(found, seconds=time.monotonic() - started)
 
 
-def _ask(trial: Trial, check: Check) -> Result:
+def ask(trial: Trial, check: Check) -> Result:
+    """Put `check` to the candidate of a trial once."""
     try:
         if isinstance(check, Repeats):
             return repeat(trial, check)

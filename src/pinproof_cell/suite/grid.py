@@ -176,8 +176,8 @@ SPLITS = alternating(
 )
 
 DROPOUT = (
-    Case(100, 130, heads=4, causal=True, dropout=0.5),
     Case(64, 64, dropout=0.17),
+    Case(100, 130, heads=4, causal=True, dropout=0.5),
     replace(MIXED, causal=True, dropout=0.17, head_dim=128),
 )
 
@@ -221,7 +221,7 @@ def gpt_oss(*lengths: tuple[int, int]) -> tuple[Case, Case]:
     return replace(full, window=(127, 0)), full
 
 
-GPT_OSS = gpt_oss((1, 150), (20, 140))
+GPT_OSS = gpt_oss((1, 150), (5, 60))
 
 #: On a GPU only: long rows, splits of them, and the production shapes at their lengths.
 LONG = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -48,6 +49,8 @@ def naughty(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> Any:
             k.mul_(2)
         case 130:
             return out, lse.double()
+        case 200:
+            sys.exit(3)
         case 203:
             return out, lse / 0.6931
         case 257:

@@ -57,6 +57,7 @@ BREACHES = {
     first("108x256"): ("contract", "type"),
     first("113x203"): ("contract", "input-changed"),
     first("130x2"): ("contract", "dtype"),
+    first("200x200"): ("call", "raises"),
     first("203x113"): ("lse", "lse_error"),
     first("257x257"): ("output", "max_z"),
 }

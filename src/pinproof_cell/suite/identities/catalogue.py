@@ -11,9 +11,10 @@ from pinproof_cell.suite.identities import Identity
 
 #: A causal prefill behind a cache, a step of decode, a window, and small ones; grouped heads.
 PREFILL = Case(113, 203, heads=4, causal=True)
-STEP = Case(1, 339, heads=8)
+STEP = Case(1, 339, heads=4)
 WINDOW = Case(200, 200, heads=4, causal=True, window=(33, 0))
 SMALL = Case(50, 60, heads=4, dtype="fp16")
+SMALL_WINDOW = replace(SMALL, causal=True, window=(30, 0))
 SQUARE = Case(128, 128)
 
 PACKED = replace(MIXED, causal=True)
@@ -91,7 +92,7 @@ ROWS = (
     Row(1, "P15-guard-rows", "memory.guard_rows", (PREFILL, STEP), needs="strided"),
     Row(1, "again-softcap", "arguments.again",
         (replace(SMALL, softcap=15.0), replace(SMALL, softcap=15.0, backward=True)), "softcap"),
-    Row(1, "again-window", "arguments.again", (WINDOW,), "window"),
+    Row(1, "again-window", "arguments.again", (SMALL_WINDOW, WINDOW), "window"),
     Row(0, "again-scale", "arguments.again", (SMALL,), "scale"),
     Row(0, "again-mask", "arguments.again", (SMALL,), "mask", needs="causal-rectangular"),
     Row(0, "again-length", "arguments.again", (SMALL,), "length"),
