@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from functools import partial
 from pathlib import Path
@@ -79,3 +80,5 @@ def bench(session: nox.Session) -> None:
 
 for cell in sessions.cells(ROOT / "matrix.toml"):
     on_host(name=cell.id)(sessions.for_cell(cell, ROOT))
+
+gc.freeze()  # all of this stays: nox ends sooner without a look for garbage in it
