@@ -79,6 +79,15 @@ CANDIDATE = FlashAttn4(
     name="flash-attn-4",
     supports=frozenset({"fp16", "bf16", "causal", "causal-rectangular", "window", "softcap"})
     | {"gqa", "wide-head", "value-head", "strided", "expanded", "strided-head", "empty-rows"}
-    | {"one-key", "no-keys", "varlen", "empty-sequences", "paged", "page-16", "page-64"}
+    | {
+        "one-key",
+        "no-keys",
+        "no-queries",
+        "varlen",
+        "empty-sequences",
+        "paged",
+        "page-16",
+        "page-64",
+    }
     | {"page-256", "splits", "sinks", "backward", "lse"},
 )

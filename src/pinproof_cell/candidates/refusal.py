@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pinproof_cell.candidates.bias import has_empty_rows
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -19,6 +21,8 @@ def asked(call: Call) -> frozenset[str]:
     """Return the features of `pinproof_cell.suite.cases.FEATURES` that a call shows by itself."""
     q, k, v, layout = call.q, call.k, call.v, call.layout
     page = 0 if layout is None or layout.block_table is None else k.shape[1]
+    # How long ragged sequences are only the device knows.
+    dense, queries, keys = layout is None, q.shape[-3], k.shape[-3]
     found = {
         TYPES.get(str(q.dtype), str(q.dtype)): True,
         "window": call.window_size != (-1, -1),
@@ -31,6 +35,10 @@ def asked(call: Call) -> frozenset[str]:
         "value-head": q.shape[-1] != v.shape[-1],
         "unaligned-head": q.shape[-1] % 8 > 0 or v.shape[-1] % 8 > 0,
         "wide-head": max(q.shape[-1], v.shape[-1]) > 128,
+        "empty-rows": dense and keys > 0 and has_empty_rows(call),
+        "one-key": dense and keys == 1,
+        "no-keys": dense and keys == 0,
+        "no-queries": dense and queries == 0,
         "varlen": layout is not None and layout.starts_k is not None,
         "paged": page > 0,
         "page-small": 0 < page < 16,

@@ -55,6 +55,6 @@ CANDIDATE = TorchMath(
     origin="torch",
     supports=frozenset({"fp16", "bf16", "fp32", "causal", "causal-rectangular", "window", "alibi"})
     | {"gqa", "unaligned-head", "wide-head", "value-head", "strided", "expanded", "strided-head"}
-    | {"far", "empty-rows", "one-key", "no-keys", "dropout", "backward"},
+    | {"far", "empty-rows", "one-key", "no-keys", "no-queries", "dropout", "backward"},
     needs_cuda=False,
 )

@@ -99,7 +99,7 @@ class VllmTriton(Distributed):
         left, right = call.limits
         if call.q.shape[-1] < 32:
             raise NotImplementedError(f"{self.name} takes heads from 32 on")
-        if _fewer_keys(call, right == 0):
+        if call.layout is not None and _sees_nothing(call.layout, right):
             raise NotImplementedError(f"{self.name} takes no queries that see no key")
         if right == 0:
             return True, (left, 0 if left >= 0 else -1)
@@ -157,15 +157,12 @@ def _kernel(interpreted: bool) -> ModuleType:
         return load(MODULES[1])
 
 
-def _fewer_keys(call: Call, causal: bool) -> bool:
-    """Say if a query of some sequence sees no key."""
-    layout = call.layout
-    if layout is None:
-        queries, keys = call.q.shape[1], call.k.shape[1]
-        return queries > 0 and (keys == 0 or (causal and keys < queries))
-    needed = layout.starts_q.diff()
-    if not causal:
-        needed = needed.clamp(max=1)
+def _sees_nothing(layout: Layout, right: int) -> bool:
+    """Say if a query of some sequence sees no key, `right` keys ahead of its own place, -1: all."""
+    queries = layout.starts_q.diff()
+    needed = queries.clamp(max=1)
+    if right >= 0:
+        needed = needed.maximum(queries - right)
     return bool((layout.lengths_k < needed).any())
 
 

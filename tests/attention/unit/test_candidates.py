@@ -86,6 +86,10 @@ def test_ragged_calls_are_refused_where_there_are_only_dense_ones(layout: str) -
     [
         Case(7, 9, 20, heads=4, window=(3, 2), softcap=2.0, alibi=True, dtype="fp32"),
         Case(7, 9, 160, head_dim_v=64, sinks=True, dropout=0.5, splits=2, dtype="fp16"),
+        Case(7, 4, window=(-1, 1), dtype="fp16"),
+        Case(7, 1),
+        Case(7, 0),
+        Case(0, 7),
         Case(0, 0, layout="paged", page=4, lengths=((3, 9), (2, 4))),
         Case(0, 0, layout="left-padded", lengths=((3, 9), (2, 4))),
         Case(0, 0, layout="varlen", lengths=((3, 9), (2, 4))),
@@ -93,8 +97,8 @@ def test_ragged_calls_are_refused_where_there_are_only_dense_ones(layout: str) -
 )
 def test_a_call_shows_the_features_of_its_case(case: Case) -> None:
     """What the case asks for is seen again in the call, but for what only numbers tell."""
-    by_number = {"causal", "causal-rectangular", "empty-rows", "one-key", "no-keys", "backward"}
-    by_number |= {"strided", "expanded", "strided-head", "far", "empty-sequences"}
+    by_number = {"causal", "causal-rectangular", "backward", "empty-sequences"}
+    by_number |= {"strided", "expanded", "strided-head", "far"}
     by_number |= {"page-16", "page-64", "page-256"}
     assert refusal.asked(inputs.generate(case, 0, "cpu")) == case.features - by_number
 

@@ -36,6 +36,7 @@ CASES = (
     Case(40, 70, 111, causal=True),
     Case(40, 70, 192, head_dim_v=128),
     Case(40, 0),
+    Case(0, 40),
     Case(0, 0, layout="varlen", lengths=RAGGED, heads=4, causal=True),
     Case(0, 0, layout="varlen", lengths=RAGGED, heads=4, causal=True, alibi=True),
     Case(0, 0, layout="varlen", lengths=((4, 9), (2, 7)), causal=True, sinks=True),

@@ -67,6 +67,7 @@ def test_the_math_path_takes_another_head_dimension_of_v_and_rows_without_keys()
     out, lse = MATH.forward(call)
     assert lse is None
     assert not out.any()
+    assert MATH.forward(inputs.generate(Case(0, 3), 0, "cpu"))[0].shape == (2, 0, 2, 64)
 
 
 def test_the_math_path_draws_the_same_dropout_from_the_same_seed() -> None:
@@ -153,6 +154,14 @@ def test_a_call_that_torch_would_not_give_to_a_kernel_is_refused() -> None:
     call = inputs.generate(Case(8, 8), 0, "cpu")
     with pytest.raises(NotImplementedError, match="torch-sdpa-flash does not take it, says torch"):
         torch_sdpa.FLASH.forward(call)
+
+
+@pytest.mark.parametrize("candidate", [torch_sdpa.CUDNN, torch_sdpa.EFFICIENT])
+def test_a_bias_that_hides_all_keys_of_a_query_is_refused(candidate: Any) -> None:
+    """No kernel of torch that takes a bias says what it does with such a row."""
+    call = inputs.generate(Case(9, 4, window=(3, 1), dtype="fp16"), 0, "cpu")
+    with pytest.raises(NotImplementedError, match="does not take empty-rows"):
+        candidate.forward(call)
 
 
 def test_heads_of_an_odd_size_are_padded_for_the_flash_kernel_only() -> None:
