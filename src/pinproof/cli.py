@@ -146,14 +146,16 @@ def run(asked: Asked) -> ExitCode:
     resolved = _options(asked)
     # With --json standard output is for the document alone.
     proof = workflow.run(resolved, sys.stderr if asked.json else sys.stdout)
-    files: Sequence[Path] = ()
-    if not resolved.dry_run:
-        directory = Store(resolved.store).results_dir(proof.whole["matrix"])
-        files = report.write(proof.whole, directory)
     if asked.json:
         _print_json(proof.document)
-    elif not resolved.dry_run:
-        _show(proof.document, files)
+    if resolved.dry_run:
+        return proof.exit_code
+    # First the table: a disk that is full must not take it from the user.
+    if not asked.json:
+        _show(proof.document)
+    files = report.write(proof.whole, Store(resolved.store).results_dir(proof.whole["matrix"]))
+    if not asked.json:
+        _written(files)
     return proof.exit_code
 
 
@@ -174,7 +176,8 @@ def show(asked: Asked) -> ExitCode:
     elif asked.markdown:
         print(report.markdown(document), end="")
     else:
-        _show(document, (directory / "results.json", directory / "results.md"))
+        _show(document)
+        _written((directory / "results.json", directory / "results.md"))
     return ExitCode(document["exit_code"])
 
 
@@ -445,9 +448,12 @@ def _given(path: Path | None, name: str) -> Path:
     return path.absolute() if path is not None else options.root() / name
 
 
-def _show(document: Any, files: Sequence[Path]) -> None:
+def _show(document: Any) -> None:
     width, colour = report.width_of(sys.stdout), report.wants_colour(sys.stdout)
-    print(report.terminal(document, width=width, colour=colour))
+    print(report.terminal(document, width=width, colour=colour), flush=True)
+
+
+def _written(files: Sequence[Path]) -> None:
     print(*(f"written    {path}" for path in files), sep="\n")
 
 

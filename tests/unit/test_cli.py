@@ -69,6 +69,15 @@ def test_the_table_and_the_files_end_a_run(call: Any, tmp_path: Path) -> None:
     assert markdown.count("UNVERIFIED") >= 2
 
 
+def test_a_table_that_cannot_be_kept_is_shown_all_the_same(call: Any, tmp_path: Path) -> None:
+    (tmp_path / ".pinproof").mkdir()
+    (tmp_path / ".pinproof" / "results").write_text("in the way", encoding="utf-8")
+    code, out, err = call("run", "--offline")
+    assert code == 4
+    assert "UNVERIFIED" in out
+    assert "cannot write" in err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
@@ -101,7 +110,7 @@ def test_a_mistake_ends_with_a_message_and_the_next_step(
     assert "Traceback" not in out + err
 
 
-@pytest.mark.parametrize("verb", ["expand", "plan", "run", "report", "explain", "pins", "schema"])
+@pytest.mark.parametrize("verb", list(cli.command.verbs))
 def test_the_help_of_every_verb_shows_an_example_that_the_verb_takes(call: Any, verb: str) -> None:
     code, out, _ = call(verb, "--help")
     assert code == 0
