@@ -81,7 +81,7 @@ def properties(check: Check) -> dict[str, int]:
     if check.kind == "repeats":
         found["repeated calls"] = 3
     elif check.kind != "case":
-        found[f"the check {check.id.partition('@')[0]}"] = 3
+        found[f"what {check.id.partition('@')[0]} asks"] = 3
     return found
 
 

@@ -39,7 +39,7 @@ GOOD = [
             "Sk = 0, or ALiBi",
         ),
         ([check("x", "bf16", kind="repeats")], "repeated calls"),
-        ([check("P3@x", "bf16", kind="identity")], "the check P3"),
+        ([check("P3-views@x", "bf16", kind="identity")], "what P3-views asks"),
     ],
 )  # fmt: skip
 def test_what_failing_checks_share_and_no_passing_one_has_is_named(bad, expected):
