@@ -11,12 +11,14 @@ A page says where with a pair of lines, ``<!-- generated:begin NAME -->`` and
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from pinproof.matrix import axis, facts, matrixfile, rules
 from pinproof.plan.stage import TIMEOUTS
 from pinproof.report import defects as known
 from pinproof.report import report, results
+from pinproof_cell import candidates
 
 ROOT = Path(__file__).parent.parent
 PAGES = "docs/reference/*.md"
@@ -225,6 +228,18 @@ def _table(head: tuple[str, ...], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ("---",) * len(head), *escaped])
 
 
+def kernels() -> str:
+    """Return a section for each file of candidates: what it says, and what each of them admits."""
+    sections = []
+    for name, some in groupby(candidates.known(), key=lambda found: type(found).__module__):
+        found = list(some)
+        rows = [(f"`{each.name}`", each.origin, ", ".join(sorted(each.supports))) for each in found]
+        told = inspect.getdoc(sys.modules[name])
+        table = _table(("candidate", "comes with", "admits"), rows)
+        sections += [f"## {', '.join(each.name for each in found)}\n", f"{told}\n", f"{table}\n"]
+    return "\n".join(sections)
+
+
 _BLOCKS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "matrix": matrix_tables,
@@ -234,6 +249,7 @@ _BLOCKS: dict[str, Callable[[], str]] = {
     "rules": exclusions,
     "requires": requirements,
     "defects": defects,
+    "candidates": kernels,
 }
 
 

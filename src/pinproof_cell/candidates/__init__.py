@@ -91,16 +91,12 @@ def find(axes: Mapping[str, str], device: str) -> tuple[Candidate, ...]:
     return (*found, *(candidate for candidate in unasked if candidate.version))
 
 
-def get(name: str) -> Candidate:
-    """Return the candidate called `name`, or load one from ``FILE.py:NAME``.
-
-    Raises ValueError for a name that is neither.
-    """
+def known() -> tuple[Candidate, ...]:
+    """Return every candidate that has a name, our own kernel first."""
     from pinproof_cell.candidates import (
         flash_attn_2,
         flash_attn_4,
         flash_infer,
-        provider,
         torch_cpu,
         torch_math,
         torch_sdpa,
@@ -109,7 +105,7 @@ def get(name: str) -> Candidate:
         vllm_triton,
     )
 
-    known: tuple[Candidate, ...] = (
+    return (
         triton_reference.REF,
         triton_reference.FAST,
         torch_cpu.CANDIDATE,
@@ -125,10 +121,19 @@ def get(name: str) -> Candidate:
         vllm_triton.CANDIDATE,
         flash_infer.CANDIDATE,
     )
-    for candidate in known:
+
+
+def get(name: str) -> Candidate:
+    """Return the candidate called `name`, or load one from ``FILE.py:NAME``.
+
+    Raises ValueError for a name that is neither.
+    """
+    from pinproof_cell.candidates import provider
+
+    for candidate in known():
         if candidate.name == name:
             return candidate
     if ".py:" in name:
         return provider.load(name)
-    names = ", ".join(candidate.name for candidate in known)
+    names = ", ".join(candidate.name for candidate in known())
     raise ValueError(f"no candidate {name!r}; known: {names}, or FILE.py:NAME")
