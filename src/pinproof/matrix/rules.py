@@ -140,15 +140,21 @@ def _condition(rule: Rule | Require, place: Where) -> Expression:
 
 
 def check_requirements(requirements: tuple[str, ...], where: Where) -> None:
-    """Raise ConfigurationError, with the place, for a requirement that pip would not read."""
+    """Raise ConfigurationError, with the place, for a requirement that no lock can hold."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     for index, text in enumerate(requirements):
         try:
-            Requirement(text)
+            parsed = Requirement(text)
         except (InvalidRequirement, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise where.item(index).error(f"{text!r} is not a requirement: {reason}") from None
+        if parsed.url:
+            # Not shown: it may hold a password.
+            raise where.item(index).error(
+                f"{parsed.name} is given by an address, and a lock holds none",
+                remedy="give a version, and add the place of its wheel to pip's find-links",
+            )
 
 
 @functools.cache

@@ -225,6 +225,12 @@ def with_key(text: str) -> str:
             M + "overrides[0].requirements[0]: 'a b' is not a requirement",
         ),
         (
+            with_key(
+                "overrides = [{ select = 'torch > \"2.8\"', requirements = ['a @ file:///b'] }]"
+            ),
+            M + "overrides[0].requirements[0]: a is given by an address",
+        ),
+        (
             with_key("overrides = [{ select = 'torch > \"2.8\"', without = ['-x'] }]"),
             M + "overrides[0].without[0]: '-x' must be the name of a package",
         ),
