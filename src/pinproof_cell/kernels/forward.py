@@ -22,9 +22,10 @@ NUMBERS = ["seqlen_q", "seqlen_k", "heads", "group", "splits", "left", "right"]
 
 @helper
 def _visit(
-    accumulator, maximum, total, q, k, v, k_base, v_base, keep, keep_base, batch, b,
-    rows, slope, low, high, begin, end, left, right, scoring,
-    MASKED: tl.constexpr, UPCAST: tl.constexpr, HEAD: tl.constexpr, HEAD_V: tl.constexpr,
+    accumulator, maximum, total, p, shrink, q, k, v, k_base, v_base, keep, keep_base, batch, b,
+    rows, slope, low, high, first, begin, end, left, right, scoring,
+    MASKED: tl.constexpr, STAGES: tl.constexpr, LAG: tl.constexpr, UPCAST: tl.constexpr,
+    HEAD: tl.constexpr, HEAD_V: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """Fold the keys [begin, end) into the running maximum, sum and output of `rows`.
@@ -33,8 +34,7 @@ def _visit(
     of [low, high) no row sees a key, and none is read: it may be anything.
     """
     dims = tl.arange(0, BLOCK_D)[:, None]
-    dims_v = tl.arange(0, BLOCK_DV)[None, :]
-    for start in range(begin, end, BLOCK_N):
+    for start in tl.range(begin, end, BLOCK_N, num_stages=STAGES):
         keys = tl.multiple_of(start, BLOCK_N) + tl.arange(0, BLOCK_N)
         inside = keys < high
         if left is not None:
@@ -44,7 +44,14 @@ def _visit(
             k_base + key_offset(k, batch, start, page, row, 0),
             inside[None, :], dims, MASKED, UPCAST, HEAD, BLOCK_D,
         )  # fmt: skip
-        scores, _ = score(product(q, k_tile), rows[:, None], keys[None, :], slope, scoring)
+        products = product(q, k_tile)
+        if LAG:
+            accumulator = _absorb(
+                accumulator, p, shrink, v, v_base, batch, b,
+                tl.maximum(start - BLOCK_N, first), low, high,
+                left, MASKED or left is not None, UPCAST, HEAD_V, BLOCK_N, BLOCK_DV,
+            )  # fmt: skip
+        scores, _ = score(products, rows[:, None], keys[None, :], slope, scoring)
         if MASKED:
             pairs = seen(rows[:, None], keys[None, :], inside[None, :], left, right)
             scores = tl.where(pairs, scores, float("-inf"))
@@ -53,22 +60,51 @@ def _visit(
         if MASKED:
             # A row that has seen no key yet: (-inf) - (-inf) is not a number.
             anchor = tl.where(new_maximum == float("-inf"), 0.0, new_maximum)
-        p = tl.exp2(scores * scoring.to_log2 - anchor[:, None])
+        weights = tl.exp2(scores * scoring.to_log2 - anchor[:, None])
         shrink = tl.exp2(maximum - anchor)
-        total = total * shrink + tl.sum(p, 1)
-        accumulator = accumulator * shrink[:, None]
+        total = total * shrink + tl.sum(weights, 1)
         if keep is not None:
             # Dropout leaves the sum, and so the log-sum-exp, as it is.
             columns = keys[None, :].to(tl.int64) * keep.column
             kept = tl.load(keep_base + columns, mask=inside[None, :], other=0)
-            p = tl.where(kept != 0, p, 0.0)
-        v_tile = load(
-            v_base + key_offset(v, batch, start, page, row, 1),
-            inside[:, None], dims_v, MASKED, UPCAST, HEAD_V, BLOCK_DV,
-        )  # fmt: skip
-        accumulator += product(p, v_tile)
+            weights = tl.where(kept != 0, weights, 0.0)
+        p = _packed(weights, v, UPCAST)
+        if not LAG:
+            accumulator = _absorb(
+                accumulator, p, shrink, v, v_base, batch, b, start, low, high,
+                left, MASKED, UPCAST, HEAD_V, BLOCK_N, BLOCK_DV,
+            )  # fmt: skip
         maximum = new_maximum
-    return accumulator, maximum, total
+    return accumulator, maximum, total, p, shrink
+
+
+@helper
+def _packed(weights, v, UPCAST: tl.constexpr):
+    """Round P to V's type, and carry it as bits: Triton would put a carried P in shared memory."""
+    if not UPCAST:
+        weights = weights.to(v.data.dtype.element_ty).to(tl.int16, bitcast=True)
+    return weights
+
+
+@helper
+def _absorb(
+    accumulator, p, shrink, v, v_base, batch, b, start, low, high, left,
+    MASKED: tl.constexpr, UPCAST: tl.constexpr, HEAD_V: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_DV: tl.constexpr,
+):  # fmt: skip
+    """Add P V of the tile of keys from `start` on to the shrunk output."""
+    keys = start + tl.arange(0, BLOCK_N)
+    inside = keys < high
+    if left is not None:
+        inside = inside & (keys >= low)
+    page, row = key_place(batch, b, keys, high)
+    v_tile = load(
+        v_base + key_offset(v, batch, start, page, row, 1),
+        inside[:, None], tl.arange(0, BLOCK_DV)[None, :], MASKED, UPCAST, HEAD_V, BLOCK_DV,
+    )  # fmt: skip
+    if not UPCAST:
+        p = p.to(v_tile.dtype, bitcast=True)
+    return accumulator * shrink[:, None] + product(p, v_tile)
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -76,6 +112,7 @@ def forward(
     q, k, v, out, lse, slopes, sinks, keep, batch, seqlen_q, seqlen_k, heads, group, splits,
     left, right, scoring,
     UPCAST: tl.constexpr, WHOLE: tl.constexpr, PACKED: tl.constexpr,
+    EDGES: tl.constexpr, LAG: tl.constexpr,
     HEAD: tl.constexpr, HEAD_V: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
@@ -150,15 +187,25 @@ def forward(
         maximum = tl.reshape(tl.broadcast_to(sink, [BLOCK_M, 1]), [BLOCK_M])
     total = tl.where(maximum == float("-inf"), 0.0, 1.0)
     accumulator = tl.zeros([BLOCK_M, BLOCK_DV], tl.float32)
+    p = _packed(tl.zeros([BLOCK_M, BLOCK_N], tl.float32), v, UPCAST)
+    shrink = tl.zeros([BLOCK_M], tl.float32)
     edges = (begin, whole_begin, whole_end, end) if WHOLE else (begin, end, end, end)
     for part in tl.static_range(3 if WHOLE else 1):
         # Without a limit on the left no tile there needs a mask.
         if part > 0 or left is not None or not WHOLE:
-            accumulator, maximum, total = _visit(
-                accumulator, maximum, total, q_tile, k, v, k_base, v_base, keep, keep_base,
-                batch, b, rows, slope, low, high, edges[part], edges[part + 1],
-                left, right, scoring, part != 1, UPCAST, HEAD, HEAD_V, BLOCK_N, BLOCK_D, BLOCK_DV,
+            accumulator, maximum, total, p, shrink = _visit(
+                accumulator, maximum, total, p, shrink, q_tile, k, v, k_base, v_base,
+                keep, keep_base, batch, b, rows, slope, low, high, begin,
+                edges[part], edges[part + 1], left, right, scoring,
+                part != 1, None if part == 1 else EDGES, LAG, UPCAST,
+                HEAD, HEAD_V, BLOCK_N, BLOCK_D, BLOCK_DV,
             )  # fmt: skip
+    if LAG:
+        tail = begin + tl.maximum(tl.cdiv(end - begin, BLOCK_N) - 1, 0) * BLOCK_N
+        accumulator = _absorb(
+            accumulator, p, shrink, v, v_base, batch, b, tail, low, end,
+            left, True, UPCAST, HEAD_V, BLOCK_N, BLOCK_DV,
+        )  # fmt: skip
 
     # A row without keys and sink: output 0, log-sum-exp -inf.
     empty = total == 0.0

@@ -60,6 +60,7 @@ def forward(
         "splits": parts if parts > 1 else None,
         "UPCAST": exact or INTERPRETED, "WHOLE": not exact or INTERPRETED, "PACKED": packed,
         "BLOCK_M": size.block_m, "BLOCK_N": size.block_n,
+        "EDGES": size.edges, "LAG": size.lag,
     }  # fmt: skip
     return out, lse, [Launch(kernel.forward, programs * parts, arguments, size), *joined]
 

@@ -20,6 +20,8 @@ class Tiles:
     block_n: int
     warps: int
     stages: int
+    edges: int = 1
+    lag: bool = True
 
 
 @dataclass(frozen=True)
