@@ -29,6 +29,7 @@ TOOLS = {
     "check": ("suite.check", "judge an attention kernel of your own"),
     "fuzz": ("fuzz.verb", "search a kernel for failures that no fixed case has"),
     "mutants": ("suite.killmatrix", "measure the suite: broken kernels that it must reject"),
+    "tune": ("throughput.tune", "time our Triton baseline beside torch's own kernels"),
 }
 
 WRITTEN, BAD_REQUEST = 0, 2

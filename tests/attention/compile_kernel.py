@@ -138,11 +138,10 @@ def source(launch: Launch) -> tuple[dict[str, Any], dict[tuple[int, ...], Any], 
 
 def compiled(architecture: str, configuration: Configuration) -> dict[str, Any]:
     """Compile one configuration; returns its shared memory and the size of its code, in bytes."""
-    size = configuration.launch.tiles
     built = triton.compile(
         ASTSource(configuration.launch.kernel, *configuration.source),
         target=GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32),
-        options={"num_warps": size.warps, "num_stages": size.stages},
+        options=configuration.launch.options,
     )
     return {"shared": built.metadata.shared, "code": len(built.asm["cubin"])}
 

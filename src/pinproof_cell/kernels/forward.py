@@ -192,7 +192,7 @@ def forward(
     edges = (begin, whole_begin, whole_end, end) if WHOLE else (begin, end, end, end)
     for part in tl.static_range(3 if WHOLE else 1):
         # Without a limit on the left no tile there needs a mask.
-        if part > 0 or left is not None or not WHOLE:
+        if part == 1 or (EDGES > 0 and (part == 2 or left is not None or not WHOLE)):
             accumulator, maximum, total, p, shrink = _visit(
                 accumulator, maximum, total, p, shrink, q_tile, k, v, k_base, v_base,
                 keep, keep_base, batch, b, rows, slope, low, high, begin,

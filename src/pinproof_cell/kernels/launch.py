@@ -35,5 +35,10 @@ class Launch:
 
     def run(self) -> None:
         """Launch it on the device of its tensors; returns before it has ended."""
+        self.kernel[(self.programs,)](**self.arguments, **self.options)
+
+    @property
+    def options(self) -> dict[str, int]:
+        """The options of Triton's compiler."""
         options = {"num_warps": self.tiles.warps, "num_stages": self.tiles.stages}
-        self.kernel[(self.programs,)](**self.arguments, **options)
+        return options | ({"maxnreg": self.tiles.registers} if self.tiles.registers else {})

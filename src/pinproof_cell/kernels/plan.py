@@ -5,6 +5,8 @@ Nothing runs here, and no GPU is asked: the tensors may be on torch's device "me
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -35,9 +37,12 @@ def stored(dtype: torch.dtype) -> torch.dtype:
 
 
 def forward(
-    call: Call, keep: Tensor | None, mode: str, machine: Machine
+    call: Call, keep: Tensor | None, mode: str, machine: Machine, size: Tiles | None = None
 ) -> tuple[Tensor, Tensor, list[Launch]]:
-    """Return the output and log-sum-exp, not written yet, and the launches that write them."""
+    """Return the output and log-sum-exp, not written yet, and the launches that write them.
+
+    `size` are other tiles than the usual ones.
+    """
     problem = prepared(call, keep)
     exact = careful(call, mode)
     shape = (*call.q.shape[:-1], problem.head_dim_v)
@@ -46,7 +51,7 @@ def forward(
         return out, lse, []
     packed = not exact and problem.group > 1 and problem.seqlen_q * problem.group <= DECODE
     members = problem.group if packed else 1
-    size = INTERPRETED_TILES if INTERPRETED else _forward_tiles(problem, exact, members, machine)
+    size = size or _forward_tiles(problem, exact, members, machine)
     blocks = -(-problem.seqlen_q * members // size.block_m)
     programs = problem.size * problem.heads // members * blocks
     parts = _parts(call, problem, exact, programs, machine)
@@ -60,7 +65,7 @@ def forward(
         "splits": parts if parts > 1 else None,
         "UPCAST": exact or INTERPRETED, "WHOLE": not exact or INTERPRETED, "PACKED": packed,
         "BLOCK_M": size.block_m, "BLOCK_N": size.block_n,
-        "EDGES": size.edges, "LAG": size.lag,
+        "EDGES": 0 if _aligned(call, problem, exact, size) else size.edges, "LAG": size.lag,
     }  # fmt: skip
     return out, lse, [Launch(kernel.forward, programs * parts, arguments, size), *joined]
 
@@ -72,6 +77,8 @@ def _answer(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> tuple[T
 
 
 def _forward_tiles(problem: Problem, exact: bool, members: int, machine: Machine) -> Tiles:
+    if INTERPRETED:
+        return replace(INTERPRETED_TILES, lag=not exact)
     return tiles.forward_tiles(
         mode="ref" if exact else "fast",
         head_dim=problem.widest,
@@ -80,6 +87,13 @@ def _forward_tiles(problem: Problem, exact: bool, members: int, machine: Machine
         seqlen_k=problem.seqlen_k,
         shared=machine.shared,
     )
+
+
+def _aligned(call: Call, problem: Problem, exact: bool, size: Tiles) -> bool:
+    """Return whether every tile of keys is seen whole by every query."""
+    unlimited = problem.left is None and problem.right is None
+    even = call.layout is None and problem.seqlen_k % size.block_n == 0
+    return unlimited and even and (INTERPRETED or not exact)
 
 
 def _parts(call: Call, problem: Problem, exact: bool, programs: int, machine: Machine) -> int:

@@ -14,14 +14,25 @@ FULL, LEAST_KEYS = 4, 256
 
 @dataclass(frozen=True)
 class Tiles:
-    """How one launch cuts the work: query rows, keys, warps, pipeline stages."""
+    """How one launch cuts the work: query rows, keys, warps, pipeline stages.
+
+    ``edges`` are the stages of the loops over masked tiles; where ``lag``, the product with V is
+    one tile behind, beside the softmax of the next; ``registers`` is the most that a thread gets,
+    0 as many as the compiler wants.
+    """
 
     block_m: int
     block_n: int
     warps: int
     stages: int
     edges: int = 1
-    lag: bool = True
+    lag: bool = False
+    registers: int = 0
+
+    def __str__(self) -> str:
+        words = [f"{self.block_m}x{self.block_n}", f"w{self.warps}", f"s{self.stages}"]
+        words += [f"e{self.edges}"] + ["lag"] * self.lag
+        return "-".join(words + [f"r{self.registers}"] * (self.registers > 0))
 
 
 @dataclass(frozen=True)
@@ -51,9 +62,11 @@ def forward_tiles(
     if rows <= DECODE:
         return Tiles(padded(rows), 64 if width <= 128 else 32, 4, 2)
     if width <= 64:
-        return Tiles(128, 64 if causal else 128, 8, 3)
+        return Tiles(128, 64, 8, 3, 3) if causal else Tiles(128, 128, 8, 3)
+    if width <= 128 and causal and seqlen_k <= 8192:
+        return Tiles(64, 64, 4, 3, 3)
     if width <= 128:
-        return Tiles(64, 64, 4, 3) if causal and seqlen_k <= 8192 else Tiles(128, 64, 8, 3)
+        return Tiles(128, 64, 8, 3, 3 if causal else 1)
     return Tiles(128, 64, 8, 2) if shared > 160_000 else Tiles(64, 32, 4, 2)
 
 
