@@ -22,6 +22,8 @@ from pinproof_cell.suite.trial import Trial
 GRAIN = 1 / 255
 #: How many standard deviations the share of kept keys may be off.
 CHANCE = 5.0
+#: Masks that agree are strange only where chance makes them agree more rarely than this.
+RARE = 1e-9
 
 
 def keep(trial: Trial, call: Call) -> Tensor:
@@ -53,12 +55,14 @@ def implausible(trial: Trial, call: Call, kept: Tensor) -> Iterator[Finding]:
             f"dropout left {share:.4f} of the keys in, not {wanted:.4f}, give or take {allowed:.4f}"
         )
         yield Finding("dropout", "dropout_share", text, abs(share - wanted), allowed)
+    agree = wanted**2 + call.dropout**2  # the chance that one key fares alike in two masks
     other = keep(replace(trial, seed=trial.seed + 1), call)
-    if torch.equal(other, kept):
+    if agree**pairs < RARE and torch.equal(other, kept):
         text = "dropout leaves the same keys in under another seed of torch's generator"
         yield Finding("dropout", "dropout_seed", text)
     rows = kept.flatten(0, 1)
-    if rows.shape[0] > 1 and bool((rows[1:] == rows[:1]).all()):
+    others = pairs * (rows.shape[0] - 1) // max(rows.shape[0], 1)
+    if agree**others < RARE and bool((rows[1:] == rows[:1]).all()):
         text = "dropout leaves the same keys in for every element of the batch and every head"
         yield Finding("dropout", "dropout_heads", text)
 
