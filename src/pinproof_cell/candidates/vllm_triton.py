@@ -39,6 +39,8 @@ MODULES = (
     "vllm.attention.ops.triton_unified_attention",
 )
 PAGE = 16
+#: At most a tile of 128 keys and a block of 32 queries lie behind the last key.
+BEHIND = 160 // PAGE
 #: The backend cuts the keys of a decode into so many segments, where the batch is small.
 SEGMENTS, LEAST_GRID = 16, 128
 
@@ -68,6 +70,8 @@ class VllmTriton(Distributed):
         slopes = self._slopes(call, causal)
         batch, layout = paged(call, PAGE)
         kernel = _kernel(self.interpreted)
+        # It reads entries behind a sequence's last page, which vLLM's tables have: page 0.
+        table = torch.nn.functional.pad(layout.block_table, (0, BEHIND))
         # Rows that the kernel leaves out must show.
         out = torch.full_like(batch.q, torch.nan, memory_format=torch.contiguous_format)
         with asserting(self):
@@ -83,7 +87,7 @@ class VllmTriton(Distributed):
                 softmax_scale=call.scale,
                 causal=causal,
                 window_size=window,
-                block_table=layout.block_table,
+                block_table=table,
                 softcap=call.softcap,
                 q_descale=None,
                 k_descale=None,

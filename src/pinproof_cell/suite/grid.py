@@ -67,6 +67,7 @@ WINDOWS = guised(
         Case(150, 300, window=(-1, 40)),
         Case(190, 190, heads=4, window=(64, -1)),
         Case(70, 130, window=(500, 500)),
+        Case(70, 130, window=(20, 20), name="window-ahead"),
     )
 )
 
@@ -92,6 +93,9 @@ VALUES = (
     Case(192, 192, kind="shifted", dtype="fp16"),
     Case(128, 217, causal=True, kind="edge", dtype="fp16"),
     Case(64, 217, kind="sunken"),
+    # A row's first tile is hidden, and what follows lies far below 0, or far above its cap.
+    Case(60, 90, causal=True, window=(12, 0), kind="shifted", dtype="fp16", name="masked-tile"),
+    Case(60, 90, causal=True, softcap=1.0, kind="large", dtype="fp16", name="far-above-its-cap"),
 )
 
 FLOAT32 = (
