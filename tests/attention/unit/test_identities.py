@@ -14,7 +14,7 @@ from torch import Tensor
 from pinproof_cell.call import Call
 from pinproof_cell.candidates import provider
 from pinproof_cell.judge import thresholds
-from pinproof_cell.suite.cases import FEATURES
+from pinproof_cell.suite.cases import FEATURES, Case
 from pinproof_cell.suite.examine import examine
 from pinproof_cell.suite.identities import Identity, catalogue
 from pinproof_cell.suite.trial import Result
@@ -234,6 +234,23 @@ def test_it_breaks_with_the_error_that_it_is_there_for(name: str, kernel: Kernel
 def test_every_identity_is_broken_by_something() -> None:
     """No identity of the quick suite goes without a kernel that breaks it, but for gradients."""
     assert {identity.name for identity in QUICK} - set(BROKEN) == {"P1-scaled-gradient"}
+
+
+def test_equal_weights_may_be_rounded_before_they_are_summed() -> None:
+    """A kernel that normalises P first rounds all weights of a row alike, and counts right."""
+
+    def normalised(call: Call) -> Answer:
+        if call.layout is not None:
+            return right(call)
+        eye = torch.eye(call.k.shape[1]).to(call.v.dtype)
+        p, lse = right(call, v=eye[None, :, None].expand(*call.v.shape[:3], -1).contiguous())
+        group = call.q.shape[2] // call.k.shape[2]
+        v = call.v.repeat_interleave(group, 2).float()
+        return torch.einsum("bqhk,bkhd->bqhd", p.float(), v).to(call.v.dtype), lse
+
+    # Every row sees 255 keys, and 1 / 255 in bf16 is off by nearly all that rounding may be.
+    identity = Identity("P0-zero-logits", "values.zero_logits", Case(64, 255))
+    assert asked(identity, normalised).status == "PASS"
 
 
 def test_what_is_refused_is_not_ignored() -> None:
