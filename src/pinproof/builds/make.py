@@ -14,13 +14,15 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pinproof.audit import arch as archs
 from pinproof.audit import library, subject
+from pinproof.audit.arch import Status
 from pinproof.audit.subject import Subject
 from pinproof.builds import jobs as parallel
 from pinproof.builds import ninja_first, patching, source, toolkit
@@ -81,6 +83,8 @@ def _build(build: Build, cache: Cache, site: Site, say: Say) -> Record:
     began = time.monotonic()
     tree = _tree(build, work, site, say)
     wheel, jobs, log = _wheel(build, tree, work, site, say)
+    libraries = _libraries(wheel, work, build.archs)
+    check_native(build, [Status(each["status"]) for each in libraries])
     record = Record(
         key=build.key,
         wheel=wheel.name,
@@ -89,7 +93,7 @@ def _build(build: Build, cache: Cache, site: Site, say: Say) -> Record:
         inputs=build.inputs(),
         tools=_tools(site),
         without=build.knobs.without,
-        libraries=_libraries(wheel, work, build.archs),
+        libraries=libraries,
         log=log,
         jobs=jobs.count,
         seconds=round(time.monotonic() - began, 1),
@@ -134,6 +138,22 @@ def _wheel(build: Build, tree: Path, work: Path, site: Site, say: Say) -> tuple[
             remedy=f"read its output above; the tree is in {tree}",
         )
     return wheels[0], jobs, hashlib.sha256(output.encode()).hexdigest()
+
+
+def check_native(build: Build, statuses: Collection[Status]) -> None:
+    """Refuse a wheel with GPU code and none of it for the GPU that it was built for.
+
+    A compiler that was told another architecture leaves such a wheel, and says nothing. Raises
+    BuildError.
+    """
+    found = set(statuses) - {Status.NO_GPU_CODE}
+    if found and Status.NATIVE not in found:
+        raise BuildError(
+            f"the wheel of {build.source} holds no machine code for {build.archs}:"
+            f" {', '.join(sorted(found))}",
+            cause="the build was told another architecture than asked for",
+            remedy="look for -gencode in the output, and at the variables of the build",
+        )
 
 
 def _check(build: Build, root: Path, site: Site) -> None:
@@ -228,7 +248,7 @@ def _compile(
     )
 
 
-def _libraries(wheel: Path, work: Path, targets: str) -> tuple[dict[str, object], ...]:
+def _libraries(wheel: Path, work: Path, targets: str) -> tuple[dict[str, Any], ...]:
     """Audit the wheel for the first architecture that it was built for."""
     gpu = archs.parse(targets.partition(";")[0])
     tree = work / "audit"
