@@ -186,10 +186,10 @@ def legal(case: Case) -> bool:
     dense = case.layout == "dense"
     if not dense and case.memory != "plain":
         return False
-    if case.backward and (not dense or case.splits or case.dropout or case.sinks):
+    packed = case.layout in ("dense", "varlen")
+    if (case.backward or case.dropout) and (case.splits or not packed):
         return False
-    trained = case.layout in ("dense", "varlen") and all(map(all, case.sequences))
-    if case.dropout and (case.splits or not trained):
+    if case.dropout and not all(map(all, case.sequences)):
         return False
     if case.memory == "packed":
         alike = (case.seqlen_k, case.heads_k, case.dim_v)

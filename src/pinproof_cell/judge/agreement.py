@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pinproof_cell.judge.findings import Finding, above
-from pinproof_cell.judge.forward import DEGRADED, FAIL, PASS, Judgement, sigma2
+from pinproof_cell.judge.forward import DEGRADED, FAIL, PASS, Judgement, lse_tolerance, sigma2
 from pinproof_cell.judge.thresholds import Thresholds
 from pinproof_cell.oracle.forward import Truth
 
@@ -69,7 +69,10 @@ def _lse(first: Side, second: Side, thresholds: Thresholds, words: str) -> Itera
     keyed = ~first.truth.empty & ~second.truth.empty
     wanted = [side.truth.lse[keyed] for side in (first, second)]
     error = first.lse[keyed].double() - wanted[0] - (second.lse[keyed].double() - wanted[1])
-    allowed = sum(thresholds.lse_absolute + thresholds.lse_relative * lse.abs() for lse in wanted)
+    allowed = sum(
+        lse_tolerance(side.truth, lse, thresholds)
+        for side, lse in zip((first, second), wanted, strict=True)
+    )
     share = (error.abs() / allowed).nan_to_num(torch.inf, torch.inf)
     worst = float(share.max()) if share.numel() else 0.0
     if worst > 1:

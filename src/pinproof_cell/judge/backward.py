@@ -77,7 +77,7 @@ def sigma2(gradient: Gradient, truth: Truth, dtype: torch.dtype) -> Tensor:
     The floor of float32 grows with the logits and with the length, as that of the forward.
     """
     u = ROUNDOFF[dtype]
-    floor = 8 + truth.seqlen / 128 + 2 * truth.largest_logit
+    floor = 8 + truth.seqlen / 128 + truth.logit_error
     variance = u * u / 3 * (gradient.spread + gradient.value.square())
     variance += (floor * 2.0**-24 * gradient.magnitude).square()
     # Below its smallest normal number, 2^-126, a float32 is 0 for a GPU and for vectorised exp.

@@ -74,7 +74,10 @@ def judge(
     if needs_lse or lse is not None:
         failed += _lse(lse, truth, empty_lse, thresholds, stats)
     failed += _above(stats, thresholds.fail)
-    degraded = _above(stats, _degraded(truth, variance, ROUNDOFF[dtype], thresholds))
+    limits = _degraded(truth, variance, ROUNDOFF[dtype], thresholds)
+    degraded = _above(stats, limits)
+    # Their limits depend on the case: this is what compares, and what calibration looks at.
+    stats |= {f"{name}_share": abs(stats[name]) / limits[name] for name in ("bias", "beta")}
     status = FAIL if failed else DEGRADED if degraded else PASS
     return Judgement(status, stats, tuple(failed or degraded))
 
@@ -82,12 +85,15 @@ def judge(
 def sigma2(truth: Truth, dtype: torch.dtype) -> Tensor:
     """Return the variance that a correct kernel may have, per element of the output."""
     u = ROUNDOFF[dtype]
-    floor = 8 + truth.seqlen_k / 128 + 2 * truth.largest_logit
-    variance = u * u / 3 * (truth.pv2 + truth.out.square())
-    variance += (floor * 2.0**-24 * truth.pav).square()
+    variance = u * u / 3 * (truth.pv2 + truth.out.square()) + floor(truth).square()
     if dtype == torch.float16:
         variance += 2.0**-48 / 12 * truth.subnormal
     return variance + TINY[dtype] ** 2
+
+
+def floor(truth: Truth) -> Tensor:
+    """Return what float32 leaves of the output: one error of P for each row, and of its sums."""
+    return (8 + truth.seqlen_k / 128 + truth.logit_error) * 2.0**-24 * truth.pav
 
 
 def statistics(error: Tensor, variance: Tensor, truth: Truth, u: float) -> dict[str, float]:
@@ -115,7 +121,10 @@ def _degraded(truth: Truth, variance: Tensor, u: float, thresholds: Thresholds) 
     t = truth.seqlen_k / 16 * 2.0**-24 / u
     rows = int((~truth.empty).sum())
     power = float(truth.out.square().sum())
-    spread = float((variance * truth.out.square()).sum()) ** 0.5 / power / u if power else 0.0
+    # Elements err for themselves, but where P is off all of a row is.
+    alone = float((variance * truth.out.square()).sum())
+    together = float((floor(truth) * truth.out.abs()).sum(-1).square().sum())
+    spread = (alone + together) ** 0.5 / power / u if power else 0.0
     limits["bias"] += 1.74 * t + 2 / max(rows, 1) ** 0.5
     limits["beta"] += t + 3 * spread
     return limits
@@ -138,6 +147,12 @@ def _non_finite(out: Tensor, truth: Truth) -> Iterator[Finding]:
             yield Finding("output", "non_finite", text, wrong, 0)
 
 
+def lse_tolerance(truth: Truth, lse: Tensor, thresholds: Thresholds) -> Tensor:
+    """Return by how much log-sum-exps may be off: four times the error of a logit, and more."""
+    logits = 4 * 2.0**-24 * truth.logit_error
+    return thresholds.lse_absolute + thresholds.lse_relative * lse.abs() + logits
+
+
 def _lse(
     lse: Tensor | None,
     truth: Truth,
@@ -155,9 +170,7 @@ def _lse(
         return
     keyed = ~truth.empty
     found, wanted = lse[keyed].double(), truth.lse[keyed]
-    share = (found - wanted).abs() / (
-        thresholds.lse_absolute + thresholds.lse_relative * wanted.abs()
-    )
+    share = (found - wanted).abs() / lse_tolerance(truth, wanted, thresholds)
     finite = torch.isfinite(found)
     stats["lse_error"] = float(share[finite].max()) if bool(finite.any()) else 0.0
     wrong = int((~finite).sum())

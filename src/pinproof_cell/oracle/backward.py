@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from pinproof_cell.call import Call
-from pinproof_cell.oracle.forward import CHUNK, kept, visible
+from pinproof_cell.oracle import rounding
+from pinproof_cell.oracle.forward import CHUNK, kept, largest, visible
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,16 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Truth:
-    """The gradients of q, k and v; ``largest_logit`` is the largest visible |logit|."""
+    """The gradients of q, k and v.
+
+    ``largest_logit`` is the largest visible |logit|, ``logit_error`` what `oracle.rounding` says.
+    """
 
     dq: Gradient
     dk: Gradient
     dv: Gradient
     largest_logit: float
+    logit_error: float
     seqlen: int
 
 
@@ -66,6 +71,7 @@ def _joined(truths: list[Truth]) -> Truth:
     return Truth(
         **rows,
         largest_logit=max(truth.largest_logit for truth in truths),
+        logit_error=max(truth.logit_error for truth in truths),
         seqlen=max(truth.seqlen for truth in truths),
     )
 
@@ -79,12 +85,13 @@ def _dense(dout: Tensor, call: Call, keep: Tensor | None) -> Truth:
     of_queries: list[tuple[Tensor, ...]] = []
     of_keys = [torch.zeros_like(keys) for _ in range(4)]
     of_values = [torch.zeros_like(values) for _ in range(4)]
-    largest = 0.0
+    logit, product = 0.0, 0.0
     step = max(1, CHUNK // max(1, batch * heads * seqlen_k))
     for start in range(0, seqlen_q, step):
         some, grads = queries[:, :, start : start + step], outs[:, :, start : start + step]
         rows = _rows(call, some @ keys.transpose(2, 3), start, keep)
-        largest = max(largest, rows.largest_logit)
+        logit = max(logit, rows.largest_logit)
+        product = max(product, rows.largest_product)
         for_queries, for_keys, for_values = _chunk(rows, some, grads, keys, values, call.scale)
         of_queries.append(for_queries)
         for total, part in zip(of_keys + of_values, for_keys + for_values, strict=True):
@@ -95,7 +102,8 @@ def _dense(dout: Tensor, call: Call, keep: Tensor | None) -> Truth:
         dq=_gradient(joined or empty, 1),
         dk=_gradient(of_keys, group),
         dv=_gradient(of_values, group),
-        largest_logit=largest,
+        largest_logit=logit,
+        logit_error=rounding.of_logits(call, logit, product),
         seqlen=max(seqlen_q, seqlen_k),
     )
 
@@ -113,6 +121,7 @@ class _Rows:
     weights: Tensor
     loudest: float
     largest_logit: float
+    largest_product: float
 
 
 def _rows(call: Call, products: Tensor, start: int, keep: Tensor | None) -> _Rows:
@@ -142,7 +151,8 @@ def _rows(call: Call, products: Tensor, start: int, keep: Tensor | None) -> _Row
         seen=seen,
         weights=weights,
         loudest=loudest,
-        largest_logit=float(scores.masked_fill(~seen, 0.0).abs().amax()) if p.numel() else 0.0,
+        largest_logit=largest(scores, seen),
+        largest_product=largest(products * call.scale, seen),
     )
 
 
@@ -161,8 +171,8 @@ def _chunk(
     noise = (out * grads).square().sum(-1, keepdim=True)
     bent = rows.p * rows.bend
     ds = bent * (dp - delta)
-    # What float32 adds up before dP - delta cancels.
-    bulk = bent * (
+    # What float32 adds up before dP - delta cancels, and 1 - tanh^2, which is what bends P.
+    bulk = rows.p * (
         grads.abs() @ values.abs().transpose(2, 3) * rows.weights
         + (out * grads).abs().sum(-1, keepdim=True)
     )

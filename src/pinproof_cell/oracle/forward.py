@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pinproof_cell.call import Call
+from pinproof_cell.oracle import rounding
 
 #: Scores held at a time, in numbers: rows are taken in chunks, so that memory stays bounded.
 CHUNK = 1 << 24
@@ -21,7 +22,7 @@ class Truth:
     V^2 over the visible keys (m: the row's largest logit, or its sink) are (batch, seqlen_q,
     nheads, headdim_v); ``lse``, in which a sink has its share, and ``row_maximum``, in which it has
     none, are (batch, nheads, seqlen_q), -inf for a row that sees nothing. ``largest_logit`` is the
-    largest visible |logit| of all.
+    largest visible |logit| of all, ``logit_error`` what `oracle.rounding` says of them.
     """
 
     out: Tensor
@@ -31,6 +32,7 @@ class Truth:
     pav: Tensor
     subnormal: Tensor
     largest_logit: float
+    logit_error: float
     seqlen_k: int
 
     @property
@@ -72,22 +74,25 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
     slopes = None if call.alibi_slopes is None else call.alibi_slopes.double().expand(batch, heads)
     sinks = None if call.sinks is None else call.sinks.double()[None, :, None]
     step = max(1, CHUNK // max(1, batch * heads * seqlen_k))
-    parts = []
+    parts, product, logit = [], 0.0, 0.0
     for start in range(0, max(seqlen_q, 1), step):
         rows = torch.arange(start, min(start + step, seqlen_q), device=call.q.device)
         own = (rows + seqlen_k - seqlen_q)[:, None]
         distance = own - torch.arange(seqlen_k, device=call.q.device)
         scores = queries[:, :, start : start + step] @ keys.transpose(2, 3)
+        seen = visible(distance, call.limits)
+        product = max(product, largest(scores, seen))
         if call.softcap:
             scores = call.softcap * torch.tanh(scores / call.softcap)
         if slopes is not None:
             scores = scores - slopes[:, :, None, None] * distance.abs()
         kept = None if keep is None else keep[:, :, start : start + step].double()
         weights = None if kept is None else kept / (1 - call.dropout)
-        parts.append(_rows(scores, visible(distance, call.limits), values, sinks, weights))
+        parts.append(_rows(scores, seen, values, sinks, weights))
+        logit = max(logit, largest(scores, seen))
     joined = [torch.cat(column, dim=2) for column in zip(*parts, strict=True)]
     out, pv2, pav, subnormal = (x.transpose(1, 2) for x in joined[:4])
-    lse, row_maximum, magnitude = joined[4:]
+    lse, row_maximum = joined[4:]
     return Truth(
         out=out,
         lse=lse,
@@ -95,7 +100,8 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
         pv2=pv2,
         pav=pav,
         subnormal=subnormal,
-        largest_logit=float(magnitude.max()) if magnitude.numel() else 0.0,
+        largest_logit=logit,
+        logit_error=rounding.of_logits(call, logit, product),
         seqlen_k=seqlen_k,
     )
 
@@ -110,8 +116,14 @@ def joined(truths: list[Truth]) -> Truth:
     return Truth(
         **rows,
         largest_logit=max(truth.largest_logit for truth in truths),
+        logit_error=max(truth.logit_error for truth in truths),
         seqlen_k=max(truth.seqlen_k for truth in truths),
     )
+
+
+def largest(scores: Tensor, seen: Tensor) -> float:
+    """Return the largest |score| that is seen, 0 where none is."""
+    return float(scores.abs().masked_fill(~seen, 0.0).max()) if scores.numel() else 0.0
 
 
 def visible(distance: Tensor, limits: tuple[int, int]) -> Tensor:
@@ -128,7 +140,7 @@ def visible(distance: Tensor, limits: tuple[int, int]) -> Tensor:
 def _rows(
     scores: Tensor, seen: Tensor, values: Tensor, sinks: Tensor | None, weights: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Return out, pv2, pav, subnormal, lse, row maximum and largest |logit| of some rows.
+    """Return out, pv2, pav, subnormal, lse and row maximum of some rows.
 
     `weights` is what dropout makes of each key: 0, or 1 / (1 - probability).
     """
@@ -141,7 +153,6 @@ def _rows(
     if sinks is not None:
         lse = torch.logaddexp(lse, sinks.expand_as(lse))
     p = torch.exp(scores - lse.masked_fill(lse == low, 0.0)[..., None]).masked_fill(hidden, 0.0)
-    magnitude = torch.nn.functional.pad(scores.abs().masked_fill(hidden, 0.0), (0, 1)).amax(-1)
     # What a kernel takes P relative to: the largest logit, or the sink, where that is larger.
     anchor = maximum if sinks is None else torch.maximum(maximum, sinks.expand_as(maximum))
     spread = torch.exp(2 * (anchor - lse)).nan_to_num(0.0)[..., None]
@@ -156,5 +167,4 @@ def _rows(
         spread * (pairs @ squares),
         lse,
         maximum,
-        magnitude,
     )

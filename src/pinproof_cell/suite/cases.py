@@ -116,7 +116,7 @@ class Case:
         parts = [
             f"{self.seqlen_q}x{self.seqlen_k}-d{self.head_dim}",
             f"dv{self.head_dim_v}" if self.head_dim_v else "",
-            f"h{self.heads}k{self.heads_k}" if self.heads != self.heads_k else "",
+            f"h{self.heads}k{self.heads_k}" if (self.heads, self.heads_k) != (2, 2) else "",
             f"b{self.batch}" if not self.lengths and self.batch != 2 else "",
             "" if self.layout == "dense" else f"{self.layout.replace('-', '')}{self.page or ''}",
             ragged,

@@ -83,7 +83,10 @@ def wrong_gradients(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[
 
 def _halved(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any, **arguments: Any) -> Any:
     truth = gradients.backward(dout, Call(q=q, k=k, v=v, **arguments))
-    return tuple((0.5 * getattr(truth, name).value).to(q.dtype) for name in ("dq", "dk", "dv"))
+    pairs = zip(("dq", "dk", "dv"), (q, k, v), strict=True)
+    return tuple(
+        (0.5 * getattr(truth, name).value).reshape(x.shape).to(x.dtype) for name, x in pairs
+    )
 
 
 wrong_gradients.supports = FEATURES - {"dropout", "deterministic"}  # type: ignore[attr-defined]

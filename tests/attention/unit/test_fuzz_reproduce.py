@@ -43,6 +43,7 @@ TRAINED = [
     Case(33, 70, 16, window=(20, 4), memory="transposed", scale=0.3, backward=True),
     Case(64, 1, 32, 8, 1, kind="peaked", backward=True),
     Case(20, 9, 8, head_dim_v=16, causal=True, dtype="fp32", kind="outlier", backward=True),
+    Case(30, 30, 16, 4, 2, layout="varlen", lengths=((30, 30), (4, 9)), sinks=True, backward=True),
 ]
 
 DROPPED = [

@@ -72,8 +72,11 @@ def _rows(expression: str) -> str:
     return f"torch.cat([({expression}).transpose(0, 1) for p, v, lse, s in parts])"
 
 
-def output(case: Case, statistic: str) -> Iterator[str]:
-    """Yield lines that set `value` to a statistic of the output."""
+def output(case: Case, statistic: str, error: float) -> Iterator[str]:
+    """Yield lines that set `value` to a statistic of the output.
+
+    `error` is how far off the logits of a right kernel are, as `oracle.rounding` says.
+    """
     dtype = DTYPES[case.dtype]
     yield f"ref = {_rows('p @ v')}"
     yield "found = out.double().reshape(ref.shape)"
@@ -83,24 +86,21 @@ def output(case: Case, statistic: str) -> Iterator[str]:
     yield f"u, seen = {ROUNDOFF[dtype]!r}, {_rows('s.isfinite().any(-1)')}"
     yield "# What a correct kernel rounds: P, the output, and float32 sums."
     yield f"var = u * u / 3 * ({_rows('p**2 @ v**2')} + ref**2)"
-    yield from _floor(max(keys for _, keys in case.sequences))
-    yield f"var += (floor * 2.0**-24 * {_rows('p @ v.abs()')}) ** 2"
+    floor = 8 + max(keys for _, keys in case.sequences) / 128 + error
+    yield f"var += ({floor:.6g} * 2.0**-24 * {_rows('p @ v.abs()')}) ** 2"
     if dtype == torch.float16:
         yield "# And P below 2^-14, which fp16 keeps with an absolute error."
-        yield "# (m: the largest logit of a row.)"
-        tail = "torch.exp(2 * (s.amax(-1) - lse))[..., None].nan_to_num(0.0)"
+        yield "# (The largest logit of a row, or its sink, is what P is taken relative to.)"
+        top = "torch.nn.functional.pad(s, (0, 1), value=-torch.inf).amax(-1)"
+        if case.sinks:
+            top = f"torch.maximum({top}, sinks.double()[:, None])"
+        tail = f"torch.exp(2 * ({top} - lse))[..., None].nan_to_num(0.0)"
         yield f"var += 2.0**-48 / 12 * {_rows(f'{tail} * (s.isfinite().double() @ v**2)')}"
     yield f"z = (found - ref).nan_to_num() / (var + {TINY[dtype]!r} ** 2).sqrt()"
     yield f"value = float({OF_Z[statistic]})"
 
 
-def _floor(longest: int) -> Iterator[str]:
-    """Yield a line that defines `floor`: it grows with the length and with the largest logit."""
-    some = "[float(s[s.isfinite()].abs().max()) for *_, s in parts if s.isfinite().any()]"
-    yield f"floor = 8 + {longest} / 128 + 2 * max({some}, default=0.0)"
-
-
-def log_sum_exp(case: Case, statistic: str, empty: float) -> Iterator[str]:
+def log_sum_exp(case: Case, statistic: str, error: float, empty: float) -> Iterator[str]:
     """Yield lines that set `value` to what is wrong with the log-sum-exp."""
     yield "ref = torch.cat([lse for _, _, lse, _ in parts], 1)"
     yield "seen = torch.cat([s.isfinite().any(-1) for _, _, _, s in parts], 1)"
@@ -112,7 +112,8 @@ def log_sum_exp(case: Case, statistic: str, empty: float) -> Iterator[str]:
         case "non_finite":
             yield "value = int((~found[seen].isfinite()).sum())"
         case _:
-            yield "share = (found - ref).abs() / (1e-4 + 1e-5 * ref.abs())"
+            yield f"limit = 1e-4 + 1e-5 * ref.abs() + {error:.6g} * 2.0**-22"
+            yield "share = (found - ref).abs() / limit"
             yield "value = float(share[seen & found.isfinite()].max())"
 
 
@@ -120,36 +121,43 @@ def _number(value: float) -> str:
     return f'float("{value}")' if value in (float("inf"), float("-inf")) else repr(value)
 
 
-def gradient(case: Case, statistic: str) -> Iterator[str]:
+def gradient(case: Case, statistic: str, error: float) -> Iterator[str]:
     """Yield lines that set `value` to a statistic of one gradient, such as dk_max_z."""
     name, _, what = statistic.partition("_")
     dtype, group = DTYPES[case.dtype], case.heads // case.heads_k
     scale = case.head_dim**-0.5 if case.scale is None else case.scale
-    yield "def differentiate(q, k, p, v, s, dout):"
+    dropped = ", lse, keep" * bool(case.dropout)
+    yield f"def differentiate(q, k, p, v, s, dout{dropped}):"
     yield "    q, k, dout = (x.double().transpose(0, 1) for x in (q, k, dout))"
     if group > 1:
         yield f"    k = k.repeat_interleave({group}, 0)"
     yield "    seen, back = s.isfinite().double(), (1, 2)"
-    yield "    o = (p @ v) * dout"
+    yield "    o, whole = (p @ v) * dout, p"
     yield "    dp, delta = dout @ v.transpose(*back), o.sum(-1, keepdim=True)"
+    yield "    sums = dout.abs() @ v.abs().transpose(*back)"
+    if case.dropout:
+        left = 1 - case.dropout
+        yield "    whole = torch.exp(s - lse.masked_fill(lse.isinf(), 0.0)[..., None])"
+        yield f"    dp, sums = dp * keep / {left!r}, sums * keep / {left!r}"
+        yield f"    seen = seen / {left!r} ** 2"
     yield "    noise = o.square().sum(-1, keepdim=True)"
-    yield "    sums = dout.abs() @ v.abs().transpose(*back) + o.abs().sum(-1, keepdim=True)"
-    if case.softcap and name != "dv":
+    yield "    bulk = whole * (sums + o.abs().sum(-1, keepdim=True))"
+    if case.softcap:
         yield f"    bent = torch.tanh(q @ k.transpose(*back) * {scale!r} / {case.softcap})"
-        yield "    p = p * (1 - bent**2)"
-    yield "    ds = p * (dp - delta)"
+        yield "    whole = whole * (1 - bent**2)"
+    yield "    ds = whole * (dp - delta)"
     columns = {
         "dq": (
             f"{scale!r} * (ds @ k)",
-            f"{scale!r} ** 2 * (ds**2 @ k**2 + noise * (p @ k) ** 2)",
-            f"{scale!r} * ((p * sums) @ k.abs())",
+            f"{scale!r} ** 2 * (ds**2 @ k**2 + noise * (whole @ k) ** 2)",
+            f"{scale!r} * (bulk @ k.abs())",
             "seen @ k**2",
         ),
         "dk": (
             f"{scale!r} * (ds.transpose(*back) @ q)",
             f"{scale!r} ** 2 * ((ds**2).transpose(*back) @ q**2"
-            " + (p**2).transpose(*back) @ (noise * q**2))",
-            f"{scale!r} * ((p * sums).transpose(*back) @ q.abs())",
+            " + (whole**2).transpose(*back) @ (noise * q**2))",
+            f"{scale!r} * (bulk.transpose(*back) @ q.abs())",
             "seen.transpose(*back) @ q**2",
         ),
         "dv": (
@@ -161,29 +169,33 @@ def gradient(case: Case, statistic: str) -> Iterator[str]:
     }[name]
     for word, column in zip(("value", "spread", "size", "squares"), columns, strict=True):
         yield f"    {word} = {column}"
+    if group > 1:
+        yield "    spread = spread + value**2  # each head's share may be rounded" * (name != "dq")
+    yield "    terms = [value, spread, size, squares]"
     if group > 1 and name != "dq":
-        yield "    spread = spread + value**2  # each head's share may be rounded"
-    yield "    whole = [value, spread, size, squares]"
-    if group > 1 and name != "dq":
-        yield f"    whole = [x.unflatten(0, (-1, {group})).sum(1) for x in whole]"
-    yield "    return [x.transpose(0, 1) for x in whole]"
+        yield f"    terms = [x.unflatten(0, (-1, {group})).sum(1) for x in terms]"
+    yield "    return [x.transpose(0, 1) for x in terms]"
     yield ""
     yield ""
     count = [queries for queries, _ in case.sequences]
     rows = "dout" if case.layout == "dense" else f"dout.split({count})"
     yield "pieces = ["
-    yield "    differentiate(q, k, p, v, s, rows)"
-    yield f"    for (q, k, _), (p, v, _, s), rows in zip(sequences, parts, {rows})"
+    if case.dropout:
+        yield "    differentiate(q, k, p, v, s, rows, lse, keep)"
+        yield "    for (q, k, _), (p, v, lse, s), rows, keep"
+        yield f"    in zip(sequences, parts, {rows}, kept)"
+    else:
+        yield "    differentiate(q, k, p, v, s, rows)"
+        yield f"    for (q, k, _), (p, v, _, s), rows in zip(sequences, parts, {rows})"
     yield "]"
     yield "ref, spread, size, squares = (torch.cat(columns) for columns in zip(*pieces))"
     yield f"found = {name}.double().reshape(ref.shape)"
     if what == "non_finite":
         yield "value = int((found.isfinite() != ref.isfinite()).sum())"
         return
-    yield from _floor(max(max(pair) for pair in case.sequences))
+    floor = 8 + max(max(pair) for pair in case.sequences) / 128 + error
     yield f"u, seen = {ROUNDOFF[dtype]!r}, squares.sum(-1) > 0"
-    yield "var = u * u / 3 * (spread + ref**2) + (floor * 2.0**-24 * size) ** 2"
-    if dtype == torch.float16:
-        yield "var += 2.0**-48 / 12 * squares"
+    yield f"var = u * u / 3 * (spread + ref**2) + ({floor:.6g} * 2.0**-24 * size) ** 2"
+    yield f"var += {'2.0**-48 / 12' if dtype == torch.float16 else '2.0**-252'} * squares"
     yield f"z = (found - ref).nan_to_num() / (var + {TINY[dtype]!r} ** 2).sqrt()"
     yield f"value = float({OF_Z[what]})"

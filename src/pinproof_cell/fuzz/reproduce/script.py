@@ -12,7 +12,9 @@ from pinproof_cell.call import ALWAYS, Call
 from pinproof_cell.fuzz.groups import DEADLY, Signature
 from pinproof_cell.fuzz.reproduce import dropout, inputs, reference
 from pinproof_cell.fuzz.reproduce.inline import Inliner
+from pinproof_cell.oracle import forward as oracle
 from pinproof_cell.suite.cases import Case
+from pinproof_cell.suite.inputs import generate
 
 #: How often a kernel is called that does not say the same each time.
 CALLS = 50
@@ -200,15 +202,17 @@ def _asked(failure: Failure) -> Iterator[str]:
         yield from dropout.lines(case, failure.seed)
     yield from reference.attention(case)
     statistic = signature.statistic
+    error = oracle.attention(generate(case, failure.seed, "cpu")).logit_error
     match signature.check:
         case "lse":
-            yield from reference.log_sum_exp(case, statistic, failure.lse_on_empty_rows)
+            empty = failure.lse_on_empty_rows
+            yield from reference.log_sum_exp(case, statistic, error, empty)
         case "gradient":
-            yield from reference.gradient(case, statistic)
+            yield from reference.gradient(case, statistic, error)
         case "dropout":
             yield from dropout.strange(case, failure.seed, statistic)
         case _:
-            yield from reference.output(case, statistic)
+            yield from reference.output(case, statistic, error)
     limit = failure.finding.get("limit") or 0
     yield f"print(f'{statistic} is {{value:.4g}}, the limit is {limit:.4g}')"
     yield f"sys.exit(not value <= {limit!r})"

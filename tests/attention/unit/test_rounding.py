@@ -1,0 +1,39 @@
+"""The error of logits: sums of float32, added up one by one, are off by what the oracle says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pinproof_cell.oracle import forward as oracle
+from pinproof_cell.suite import inputs
+from pinproof_cell.suite.cases import Case
+
+
+@pytest.mark.parametrize("kind", ["diffuse", "large", "outlier", "shifted", "edge", "sunken"])
+@pytest.mark.parametrize("head_dim", [8, 64, 256])
+def test_sums_of_float32_are_off_by_less_than_the_model_and_not_by_much_less(
+    kind: str, head_dim: int
+) -> None:
+    case = Case(64, 64, head_dim, kind=kind, dtype="fp32")
+    call = inputs.generate(case, 0, "cpu")
+    total = torch.zeros(2, 2, 64, 64)
+    for q, k in zip(call.q.float().unbind(-1), call.k.float().unbind(-1), strict=True):
+        # One product after the other: the order with the largest error.
+        total += q.transpose(1, 2)[..., None] * k.transpose(1, 2)[..., None, :]
+    exact = torch.einsum("bqhd,bkhd->bhqk", call.q.double(), call.k.double())
+    rms = float((total.double() - exact).square().mean().sqrt()) * call.scale * 2**24
+    modelled = oracle.attention(call).logit_error
+    assert 0.02 * modelled < rms < modelled
+
+
+def test_a_logit_that_softcap_makes_small_keeps_the_error_of_its_product() -> None:
+    case = Case(32, 32, kind="large")
+    plain = oracle.attention(inputs.generate(case, 0, "cpu"))
+    capped = oracle.attention(inputs.generate(Case(32, 32, kind="large", softcap=0.5), 0, "cpu"))
+    assert capped.largest_logit <= 0.5
+    assert capped.logit_error > 0.3 * plain.logit_error
+
+
+def test_a_call_without_keys_has_no_error() -> None:
+    assert oracle.attention(inputs.generate(Case(4, 0), 0, "cpu")).logit_error == 0
