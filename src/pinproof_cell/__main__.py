@@ -27,6 +27,7 @@ STAGES = {
 #: Verb -> (module with ``arguments``, ``EXAMPLE`` and ``main(options)``, what it does).
 TOOLS = {
     "check": ("suite.check", "judge an attention kernel of your own"),
+    "calibrate": ("calibration.verb", "measure the judge: right kernels that it must pass"),
     "fuzz": ("fuzz.verb", "search a kernel for failures that no fixed case has"),
     "mutants": ("suite.killmatrix", "measure the suite: broken kernels that it must reject"),
     "tune": ("throughput.tune", "time our Triton baseline beside torch's own kernels"),

@@ -20,8 +20,8 @@ from pinproof_cell.world import child
 SCRIPT = Path(__file__).with_name("compile_kernel.py")
 
 
-#: Children that compile at the same time, and how long each may take: hundreds of launches.
-CHILDREN, LIMIT = 2, 3600
+#: Children that compile at the same time.
+CHILDREN = 2
 
 
 @functools.cache
@@ -42,7 +42,7 @@ def answers() -> list[dict[str, Any]]:
     ]
     found = []
     with ThreadPoolExecutor(CHILDREN) as pool:
-        outputs = list(pool.map(lambda process: process.communicate(timeout=LIMIT), children))
+        outputs = list(pool.map(lambda process: process.communicate(timeout=900), children))
     for process, (said, wrong) in zip(children, outputs, strict=True):
         found += map(json.loads, said.splitlines())
         if process.returncode:

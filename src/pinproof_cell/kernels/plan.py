@@ -84,6 +84,7 @@ def _forward_tiles(problem: Problem, exact: bool, members: int, machine: Machine
         head_dim=problem.widest,
         rows=problem.seqlen_q * members,
         causal=problem.right == 0,
+        seqlen_k=problem.seqlen_k,
         shared=machine.shared,
     )
 
