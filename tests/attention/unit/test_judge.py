@@ -144,3 +144,17 @@ def test_a_target_that_nobody_calibrated_takes_the_most_careful_limits() -> None
         assert limit == min(entry.degraded[name] for entry in known)
     assert "sm_120 is not calibrated" in found.source
     assert "H200" in thresholds.load("sm_90").source
+
+
+def test_a_dropout_scale_in_the_inputs_type_is_allowed_where_there_is_dropout() -> None:
+    """1 / 0.83 rounded to bf16 is 0.14% off: DEGRADED without dropout, PASS with it."""
+    case = Case(512, 64)
+    drawn = inputs.generate(case, 0, "cpu")
+    out, lse = honest(drawn)
+    shrunk = (out.double() * (1.203125 * 0.83)).bfloat16()
+    truth = oracle.attention(drawn)
+    said = [
+        judge(shrunk, lse, truth, thresholds=LIMITS, dtype=out.dtype, dropout=dropout).status
+        for dropout in (False, True)
+    ]
+    assert said == ["DEGRADED", PASS]
