@@ -47,7 +47,9 @@ def test_one_module_of_the_host_starts_processes() -> None:
     assert [path.name for path in HOST if roots(path) & starters] == ["process.py"]
     calls = ("os.system(", "os.popen(", "os.exec", "os.spawn", "os.fork(", "os.posix_spawn")
     for path in HOST:
-        assert not [call for call in calls if call in path.read_text("utf-8")], path.name
+        # A program of its own: inside a build it stands in for ninja, and becomes it.
+        if path.name != "ninja_first.py":
+            assert not [call for call in calls if call in path.read_text("utf-8")], path.name
 
 
 def test_what_the_noxfile_imports_needs_nothing_but_nox() -> None:
