@@ -22,6 +22,8 @@ def settings(requirements=(), without=()):
         backend="uv",
         profile="full",
         env=(),
+        build_env=(),
+        patches=(),
         requirements=tuple(requirements),
         without=tuple(without),
         timeouts=(),
