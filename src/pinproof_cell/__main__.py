@@ -29,7 +29,7 @@ TOOLS = {
     "check": ("suite.check", "judge an attention kernel of your own"),
     "calibrate": ("calibration.verb", "measure the judge: right kernels that it must pass"),
     "fuzz": ("fuzz.verb", "search a kernel for failures that no fixed case has"),
-    "mutants": ("suite.killmatrix", "measure the suite: broken kernels that it must reject"),
+    "mutants": ("killmatrix.verb", "measure the suite: broken kernels that it must reject"),
     "tune": ("throughput.tune", "time our Triton baseline beside torch's own kernels"),
 }
 

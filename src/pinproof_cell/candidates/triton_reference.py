@@ -51,7 +51,7 @@ class TritonReference:
         """Attend in this mode."""
         from pinproof_cell.kernels import reference
 
-        arguments = call.keywords() | {"keep": _keep(call), "mode": self.mode}
+        arguments = call.keywords() | {"keep": drawn(call), "mode": self.mode}
         return reference.attention(call.q, call.k, call.v, **arguments)
 
     def backward(
@@ -63,11 +63,11 @@ class TritonReference:
         """
         from pinproof_cell.kernels import reference
 
-        arguments = call.keywords() | {"keep": _keep(call), "mode": self.mode}
+        arguments = call.keywords() | {"keep": drawn(call), "mode": self.mode}
         return reference.backward(dout, call.q, call.k, call.v, out, lse, **arguments)
 
 
-def _keep(call: Call) -> Tensor | None:
+def drawn(call: Call) -> Tensor | None:
     """Draw which keys dropout leaves in, as `reference.attention` takes them."""
     import torch
 

@@ -8,54 +8,48 @@ suite must let through.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from pinproof_cell.mutants.mutant import Attention, Mutant
 
-from torch import Tensor
-
-#: The kernels that mutants are made from: the emulation, the same in three splits, and our own
-#: Triton kernel, which the interpreter runs and so only on a few cases.
-HONEST, SPLITS, SOURCE = "honest", "splits", "source"
-
-Attention = Callable[..., tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mutant:
-    """One broken kernel, or with ``control`` an unusual and correct one.
-
-    ``make`` returns the callable anew, for one that keeps state; ``bug`` is the entry of the
-    catalogue that it stands for, "" where it stands for a class of errors. ``against`` names the
-    honest kernel that it was made from: where it answers otherwise, it is active.
-    """
-
-    id: str
-    family: str
-    stands_for: str
-    make: Callable[[], Attention]
-    bug: str = ""
-    control: bool = False
-    against: str = HONEST
-
-
-def always(function: Attention) -> Callable[[], Attention]:
-    """Return a maker for a callable without state."""
-    return lambda: function
+__all__ = ["Attention", "Mutant", "everything"]
 
 
 def everything() -> tuple[Mutant, ...]:
     """Return every mutant of ours and then the controls."""
     from pinproof_cell.mutants import (
+        caching,
         chance,
         contract,
         controls,
-        layout,
+        dropout,
+        gradients,
+        heads,
         logsumexp,
         masks,
         numerics,
+        paging,
+        ragged,
+        sinks,
         source,
         splits,
+        strides,
     )
 
-    families = (masks, layout, splits, numerics, logsumexp, chance, contract, source, controls)
+    families = (
+        masks,
+        heads,
+        strides,
+        ragged,
+        paging,
+        splits,
+        numerics,
+        logsumexp,
+        sinks,
+        dropout,
+        gradients,
+        chance,
+        caching,
+        contract,
+        source,
+        controls,
+    )
     return tuple(mutant for family in families for mutant in family.MUTANTS)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pinproof_cell.mutants import Mutant, always
-from pinproof_cell.mutants.emulation import HONEST, Call, Partial, State, changed, close
+from pinproof_cell.mutants.emulation import HONEST, Problem
+from pinproof_cell.mutants.emulation.softmax import Partial, State, close
+from pinproof_cell.mutants.mutant import Family
 
 
-def _lse(edit: Callable[[Tensor, Call], Tensor]) -> Callable[[Tensor, Tensor, Call], Partial]:
-    return lambda out, lse, call: (out, edit(lse, call))
+def _lse(edit: Callable[[Tensor, Problem], Tensor]) -> Callable[[Tensor, Tensor, Problem], Partial]:
+    return lambda out, lse, problem: (out, edit(lse, problem))
 
 
 def _sum_alone(state: State) -> Partial:
@@ -26,12 +26,12 @@ def _maximum_alone(state: State) -> Partial:
     return close(state)[0], state.maximum
 
 
-def _wrong_strides(lse: Tensor, call: Call) -> Tensor:
+def _wrong_strides(lse: Tensor, problem: Problem) -> Tensor:
     """Return the LSE written as (batch, seqlen_q, heads) and read as (batch, heads, seqlen_q)."""
     return lse.transpose(1, 2).reshape(lse.shape)
 
 
-def _first_tile(lse: Tensor, call: Call) -> Tensor:
+def _first_tile(lse: Tensor, problem: Problem) -> Tensor:
     """Return the LSE with the rows of every tile written to the places of the first."""
     rows = torch.arange(lse.shape[2]) % HONEST.block
     return lse[:, :, rows]
@@ -44,18 +44,15 @@ def _raw_maximum(state: State) -> Partial:
     return out, torch.where(torch.isneginf(lse), lse, wrong)
 
 
-def _empty_as(value: float) -> Callable[[Tensor, Call], Tensor]:
-    return lambda lse, call: lse.masked_fill(torch.isneginf(lse), value)
+def _empty_as(value: float) -> Callable[[Tensor, Problem], Tensor]:
+    return lambda lse, problem: lse.masked_fill(torch.isneginf(lse), value)
 
 
-def _kept(id: str, bug: str, stands_for: str, **steps: Any) -> Mutant:  # noqa: A002
-    return Mutant(
-        id=id, family="LSE", bug=bug, stands_for=stands_for, make=always(changed(**steps))
-    )
+_kept = Family(name="LSE")
 
 
 MUTANTS = (
-    _kept("lse-base-2", "B06", "base two", finish=_lse(lambda lse, call: lse / math.log(2))),
+    _kept("lse-base-2", "B06", "base two", finish=_lse(lambda lse, problem: lse / math.log(2))),
     _kept("lse-mixed-bases", "B06", "maximum in base two, sum natural", close=_raw_maximum),
     _kept("lse-sum-alone", "B06", "without the maximum", close=_sum_alone),
     _kept("lse-maximum-alone", "B06", "without the sum", close=_maximum_alone),
@@ -63,13 +60,13 @@ MUTANTS = (
         "lse-scaled",
         "B06",
         "times the softmax scale",
-        finish=_lse(lambda lse, call: lse * call.scale),
+        finish=_lse(lambda lse, problem: lse * problem.scale),
     ),
     _kept(
         "lse-in-low",
         "B06",
         "rounded to the input type",
-        finish=_lse(lambda lse, call: lse.to(call.dtype).float()),
+        finish=_lse(lambda lse, problem: lse.to(problem.dtype).float()),
     ),
     _kept(
         "lse-plus-inf",
@@ -88,7 +85,7 @@ MUTANTS = (
         "lse-of-next-batch",
         "B25",
         "the offset of the next sequence",
-        finish=_lse(lambda lse, call: lse.roll(1, 0)),
+        finish=_lse(lambda lse, problem: lse.roll(1, 0)),
     ),
     _kept(
         "lse-of-first-tile", "B74", "every tile reads the first tile's", finish=_lse(_first_tile)

@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pinproof_cell.mutants import Mutant, always
-from pinproof_cell.mutants.emulation import (
-    HONEST,
-    Call,
+from pinproof_cell.mutants.emulation import HONEST, Problem
+from pinproof_cell.mutants.emulation.softmax import (
     Partial,
     State,
     Tile,
-    changed,
+    dropped,
     scores,
     seen,
     values,
+    weighed,
 )
+from pinproof_cell.mutants.mutant import Family
 
 BLOCK = HONEST.block
 
@@ -29,82 +29,91 @@ def _ceil(length: int) -> int:
     return -(-length // BLOCK) * BLOCK
 
 
-def _call(edit: Callable[[Call], dict[str, Any]]) -> Callable[[Call], Call]:
-    return lambda call: replace(call, **edit(call))
+def _call(edit: Callable[[Problem], dict[str, Any]]) -> Callable[[Problem], Problem]:
+    return lambda problem: replace(problem, **edit(problem))
 
 
-def _window(step_left: int, step_right: int) -> Callable[[Call], Call]:
+def _window(step_left: int, step_right: int) -> Callable[[Problem], Problem]:
     """Return a step that moves the limits of a window, where there is one."""
 
-    def prepare(call: Call) -> Call:
-        left = call.left + step_left if call.left >= 0 else -1
-        right = call.right + step_right if call.right > 0 else call.right
-        return replace(call, left=left, right=right)
+    def prepare(problem: Problem) -> Problem:
+        left = problem.left + step_left if problem.left >= 0 else -1
+        right = problem.right + step_right if problem.right > 0 else problem.right
+        return replace(problem, left=left, right=right)
 
     return prepare
 
 
-def _causal_step(step: int) -> Callable[[Call], Call]:
-    return _call(lambda call: {"offset": call.offset + step} if call.causal else {})
+def _causal_step(step: int) -> Callable[[Problem], Problem]:
+    return _call(lambda problem: {"offset": problem.offset + step} if problem.causal else {})
 
 
-def _blind_tiles(call: Call) -> Tensor:
+def _blind_tiles(problem: Problem) -> Tensor:
     """Return the causal mask by whole tiles: a tile that any row may see is seen by all."""
-    if not call.causal:
-        return seen(call)
-    ahead = (torch.arange(call.queries)[:, None] // BLOCK + 1) * BLOCK + call.offset
-    loose = replace(call, right=-1)
-    return seen(loose) & (torch.arange(call.keys) < ahead)
+    if not problem.causal:
+        return seen(problem)
+    ahead = (torch.arange(problem.queries)[:, None] // BLOCK + 1) * BLOCK + problem.offset
+    loose = replace(problem, right=-1)
+    return seen(loose) & (torch.arange(problem.keys) < ahead)
 
 
-def _no_diagonal(call: Call) -> Tensor:
+def _no_diagonal(problem: Problem) -> Tensor:
     """Return the mask without the tiles that the diagonal cuts."""
-    if not call.causal:
-        return seen(call)
-    whole = (torch.arange(call.queries)[:, None] + call.offset + 1) // BLOCK * BLOCK
-    return seen(call) & (torch.arange(call.keys) < whole)
+    if not problem.causal:
+        return seen(problem)
+    whole = (torch.arange(problem.queries)[:, None] + problem.offset + 1) // BLOCK * BLOCK
+    return seen(problem) & (torch.arange(problem.keys) < whole)
 
 
-def _left_edge_unmasked(call: Call) -> Tensor:
+def _left_edge_unmasked(problem: Problem) -> Tensor:
     """Return the mask with the window's first tile seen whole."""
-    if call.left < 0:
-        return seen(call)
-    first = torch.arange(call.queries)[:, None] + call.offset - call.left
-    loose = replace(call, left=-1)
-    return seen(loose) & (torch.arange(call.keys) >= first.clamp_min(0) // BLOCK * BLOCK)
+    if problem.left < 0:
+        return seen(problem)
+    first = torch.arange(problem.queries)[:, None] + problem.offset - problem.left
+    loose = replace(problem, left=-1)
+    return seen(loose) & (torch.arange(problem.keys) >= first.clamp_min(0) // BLOCK * BLOCK)
 
 
-def _packed_rows(call: Call) -> Tensor:
+def _packed_rows(problem: Problem) -> Tensor:
     """Return the causal mask with rows counted as if the heads of a group were packed in."""
-    if not call.causal:
-        return seen(call)
-    rows = torch.arange(call.queries)[:, None] // call.group
-    return seen(replace(call, right=-1)) & (torch.arange(call.keys) <= rows + call.offset)
+    if not problem.causal:
+        return seen(problem)
+    rows = torch.arange(problem.queries)[:, None] // problem.group
+    return seen(replace(problem, right=-1)) & (torch.arange(problem.keys) <= rows + problem.offset)
 
 
-def _padded_scores(call: Call) -> Tensor:
+def _padded_scores(problem: Problem) -> Tensor:
     """Return the logits with the last tile filled up with zeros that nobody hides."""
-    spare = _ceil(call.keys) - call.keys
-    return torch.nn.functional.pad(scores(call), (0, spare))
+    spare = _ceil(problem.keys) - problem.keys
+    return torch.nn.functional.pad(scores(problem), (0, spare))
 
 
-def _padded_seen(call: Call) -> Tensor:
-    spare = _ceil(call.keys) - call.keys
-    return torch.nn.functional.pad(seen(call), (0, spare), value=call.right < 0)
+def _padded_seen(problem: Problem) -> Tensor:
+    spare = _ceil(problem.keys) - problem.keys
+    return torch.nn.functional.pad(seen(problem), (0, spare), value=problem.right < 0)
 
 
-def _padded_values(call: Call) -> Tensor:
-    return torch.nn.functional.pad(values(call), (0, 0, 0, _ceil(call.keys) - call.keys))
+def _padded_values(problem: Problem, visible: Tensor) -> Tensor:
+    read = values(problem, visible[..., : problem.keys])
+    return torch.nn.functional.pad(read, (0, 0, 0, _ceil(problem.keys) - problem.keys))
 
 
-def _clamped(call: Call) -> Call:
-    """Return the call with the last key read again for every place beyond it."""
-    index = torch.arange(_ceil(call.keys)).clamp_max(call.keys - 1)
-    return replace(call, k=call.k[:, :, index], v=call.v[:, :, index]) if call.keys else call
+def _padded_dropped(problem: Problem) -> Tensor | None:
+    kept = dropped(problem)
+    spare = _ceil(problem.keys) - problem.keys
+    return None if kept is None else torch.nn.functional.pad(kept, (0, spare), value=1.0)
 
 
-def _drop(count: Callable[[int], int]) -> Callable[[Call], Tensor]:
-    return lambda call: seen(call) & (torch.arange(call.keys) < count(call.keys))
+def _clamped(problem: Problem) -> Problem:
+    """Return the problem with the last key read again for every place beyond it."""
+    index = torch.arange(_ceil(problem.keys)).clamp_max(problem.keys - 1)
+    if not problem.keys:
+        return problem
+    return replace(problem, k=problem.k[:, :, index], v=problem.v[:, :, index])
+
+
+def _drop(count: Callable[[int], int]) -> Callable[[Problem], Tensor]:
+    return lambda problem: seen(problem) & (torch.arange(problem.keys) < count(problem.keys))
 
 
 def _sentinel_close(state: State) -> Partial:
@@ -117,7 +126,7 @@ def _sentinel_fold(state: State, tile: Tile) -> State:
     maximum = torch.maximum(state.maximum, logits.amax(-1))
     p = torch.exp(logits - maximum[..., None])
     shrink = torch.exp(state.maximum - maximum)
-    out = state.out * shrink[..., None] + p.to(tile.dtype).float() @ tile.values
+    out = state.out * shrink[..., None] + weighed(p, tile)
     return State(out, maximum, state.total * shrink + p.sum(-1))
 
 
@@ -126,22 +135,36 @@ def _unguarded_fold(state: State, tile: Tile) -> State:
     maximum = torch.maximum(state.maximum, tile.scores.amax(-1))
     p = torch.exp(tile.scores - maximum[..., None])
     shrink = torch.exp(state.maximum - maximum)
-    out = state.out * shrink[..., None] + p.to(tile.dtype).float() @ tile.values
+    out = state.out * shrink[..., None] + weighed(p, tile)
     return State(out, maximum, state.total * shrink + p.sum(-1))
 
 
-def _mask(id: str, bug: str, stands_for: str, **steps: Any) -> Mutant:  # noqa: A002
-    return Mutant(
-        id=id, family="masks", bug=bug, stands_for=stands_for, make=always(changed(**steps))
-    )
+def _causal_everywhere(problem: Problem) -> Tensor:
+    """Return the mask without the tiles above the diagonal, which only a causal one lacks."""
+    ahead = (torch.arange(problem.queries)[:, None] // BLOCK + 1) * BLOCK + problem.offset
+    visible = seen(problem)
+    return visible if problem.causal else visible & (torch.arange(problem.keys) < ahead)
 
+
+def _hidden_values(problem: Problem, visible: Tensor) -> Tensor:
+    """Return the values, those that no query sees too: 0 * NaN is NaN."""
+    return problem.v[:, problem.v_head]
+
+
+def _zero_is_none(problem: Problem) -> dict[str, Any]:
+    """Take a limit of 0 for no limit."""
+    left = problem.left or -1
+    return {"left": left, "right": problem.right if problem.causal else problem.right or -1}
+
+
+_mask = Family(name="masks")
 
 MUTANTS = (
     _mask(
         "causal-top-left",
         "B12",
         "causal aligned to the top-left corner",
-        prepare=_call(lambda call: {"offset": 0} if call.causal else {}),
+        prepare=_call(lambda problem: {"offset": 0} if problem.causal else {}),
     ),
     _mask("causal-strict", "", "`<` for `<=` on the diagonal", prepare=_causal_step(-1)),
     _mask("causal-one-ahead", "", "the next key is seen too", prepare=_causal_step(1)),
@@ -149,7 +172,7 @@ MUTANTS = (
         "causal-ignored",
         "B80",
         "the causal flag is silently ignored",
-        prepare=_call(lambda call: {"right": call.window[1]}),
+        prepare=_call(lambda problem: {"right": problem.window[1]}),
     ),
     _mask("causal-by-tile", "B20", "the diagonal's tiles are not masked", seen=_blind_tiles),
     _mask("causal-no-diagonal", "B20", "the diagonal's tiles are skipped", seen=_no_diagonal),
@@ -158,37 +181,70 @@ MUTANTS = (
         "causal-padded-offset",
         "B40",
         "the diagonal starts from padded lengths",
-        prepare=_call(lambda call: {"offset": _ceil(call.keys) - _ceil(call.queries)}),
+        prepare=_call(lambda problem: {"offset": _ceil(problem.keys) - _ceil(problem.queries)}),
     ),
-    _mask("window-left-short", "B17", "one key less on the left", prepare=_window(-1, 0)),
-    _mask("window-left-long", "B17", "one key more on the left", prepare=_window(1, 0)),
-    _mask("window-right-short", "B17", "one key less on the right", prepare=_window(0, -1)),
-    _mask("window-right-long", "B17", "one key more on the right", prepare=_window(0, 1)),
+    _mask(
+        "window-left-short",
+        "B17",
+        "one key less on the left",
+        prepare=_window(-1, 0),
+        needs=("window",),
+    ),
+    _mask(
+        "window-left-long",
+        "B17",
+        "one key more on the left",
+        prepare=_window(1, 0),
+        needs=("window",),
+    ),
+    _mask(
+        "window-right-short",
+        "B17",
+        "one key less on the right",
+        prepare=_window(0, -1),
+        needs=("window",),
+    ),
+    _mask(
+        "window-right-long",
+        "B17",
+        "one key more on the right",
+        prepare=_window(0, 1),
+        needs=("window",),
+    ),
     _mask(
         "window-ignored",
         "B19",
         "the window is silently ignored",
-        prepare=_call(lambda call: {"left": -1, "right": 0 if call.causal else -1}),
+        prepare=_call(lambda problem: {"left": -1, "right": 0 if problem.causal else -1}),
+        needs=("window",),
     ),
     _mask(
         "window-right-ignored",
         "B19",
         "only the left limit is kept",
-        prepare=_call(lambda call: {"right": 0 if call.causal else -1}),
+        prepare=_call(lambda problem: {"right": 0 if problem.causal else -1}),
+        needs=("window",),
     ),
     _mask(
         "window-top-left",
         "B19",
         "the window moves along the wrong diagonal",
-        prepare=_call(lambda call: {"offset": 0} if call.window != (-1, -1) else {}),
+        prepare=_call(lambda problem: {"offset": 0} if problem.window != (-1, -1) else {}),
+        needs=("window",),
     ),
     _mask(
         "window-minus-one-is-local",
         "B15",
         "window (-1, -1) is taken for a window",
-        prepare=_call(lambda call: {"right": max(call.right, 0)}),
+        prepare=_call(lambda problem: {"right": max(problem.right, 0)}),
     ),
-    _mask("window-left-by-tile", "B17", "no mask at the left edge", seen=_left_edge_unmasked),
+    _mask(
+        "window-left-by-tile",
+        "B17",
+        "no mask at the left edge",
+        seen=_left_edge_unmasked,
+        needs=("window",),
+    ),
     _mask(
         "tail-weighs-zero",
         "B22",
@@ -196,6 +252,7 @@ MUTANTS = (
         scores=_padded_scores,
         seen=_padded_seen,
         values=_padded_values,
+        dropped=_padded_dropped,
     ),
     _mask("tail-repeats-last-key", "B38", "keys beyond the end are the last", prepare=_clamped),
     _mask(
@@ -218,4 +275,40 @@ MUTANTS = (
         "(-inf) - (-inf) in a tile that hides all",
         fold=_unguarded_fold,
     ),
+    _mask(
+        "causal-offset-clamped",
+        "B33",
+        "the diagonal of more queries than keys starts at key 0",
+        prepare=_call(lambda problem: {"offset": max(problem.offset, 0)} if problem.causal else {}),
+    ),
+    _mask("tiles-causal-always", "B20", "no tile above the diagonal", seen=_causal_everywhere),
+    _mask(
+        "window-lost-in-chunks",
+        "B19",
+        "no window where queries and keys differ in number",
+        prepare=_call(lambda problem: {} if problem.keys == problem.queries else {"left": -1}),
+        needs=("window",),
+    ),
+    _mask(
+        "window-lost-in-decode",
+        "B79",
+        "no window for a single query",
+        prepare=_call(lambda problem: {"left": -1} if problem.queries == 1 else {}),
+        needs=("window",),
+    ),
+    _mask(
+        "window-zero-is-none",
+        "B16",
+        "a limit of 0 is none",
+        prepare=_call(_zero_is_none),
+        needs=("window",),
+    ),
+    _mask(
+        "window-in-8-bits",
+        "B17",
+        "the left limit modulo 256",
+        prepare=_call(lambda problem: {"left": problem.left % 256 if problem.left > 0 else -1}),
+        needs=("window",),
+    ),
+    _mask("hidden-values-read", "B18", "values that nobody sees are read", values=_hidden_values),
 )

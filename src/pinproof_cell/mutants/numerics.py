@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pinproof_cell.mutants import Attention, Mutant, always
-from pinproof_cell.mutants.emulation import (
-    Call,
+from pinproof_cell.mutants.emulation import Problem
+from pinproof_cell.mutants.emulation.softmax import (
     Partial,
     State,
     Tile,
     anchored,
     biased,
     capped,
-    changed,
     fold,
     products,
     rounded,
     scores,
+    weighed,
 )
+from pinproof_cell.mutants.mutant import Family
 
 
 def _broken_fold(*, out: bool, total: bool) -> Callable[[State, Tile], State]:
@@ -36,9 +35,8 @@ def _broken_fold(*, out: bool, total: bool) -> Callable[[State, Tile], State]:
         p = torch.exp(tile.scores - anchor[..., None])
         shrink = torch.exp(state.maximum - anchor)
         one = torch.ones_like(shrink)
-        added = rounded(p, tile.dtype) @ tile.values
         return State(
-            state.out * (shrink if out else one)[..., None] + added,
+            state.out * (shrink if out else one)[..., None] + weighed(p, tile),
             maximum,
             state.total * (shrink if total else one) + p.sum(-1),
         )
@@ -80,6 +78,8 @@ def _coarse_exp(logits: Tensor, anchor: Tensor) -> Tensor:
 def _truncated(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Cast towards zero."""
     low = x.to(dtype)
+    if dtype == torch.float32:
+        return low
     # A neighbour towards zero is one less as an integer, for numbers of either sign.
     over = (low.float().abs() > x.abs()).to(torch.int16)
     return (low.view(torch.int16) - over).view(dtype)
@@ -98,87 +98,65 @@ def _p_saturated(p: Tensor, dtype: torch.dtype) -> Tensor:
     return rounded((p * 512).clamp_max(448.0) / 512, dtype)
 
 
-def _bits(call: Call) -> Tensor:
+def _bits(problem: Problem) -> Tensor:
     """Multiply the bit patterns of the inputs, as Triton's interpreter does with bf16."""
-    if call.dtype != torch.bfloat16:
-        return scores(call)
-    q, k = ((x.bfloat16().view(torch.int16).float() / 2**14) for x in (call.q, call.k))
-    return scores(replace(call, q=q, k=k))
+    if problem.dtype != torch.bfloat16:
+        return scores(problem)
+    q, k = ((x.bfloat16().view(torch.int16).float() / 2**14) for x in (problem.q, problem.k))
+    return scores(replace(problem, q=q, k=k))
 
 
-def _low_scores(call: Call) -> Tensor:
-    return biased(capped(rounded(products(call), call.dtype) * call.scale, call), call)
+def _low_scores(problem: Problem) -> Tensor:
+    return biased(
+        capped(rounded(products(problem), problem.dtype) * problem.scale, problem), problem
+    )
 
 
-def _cap_before_scale(call: Call) -> Tensor:
-    return biased(capped(products(call), call) * call.scale, call)
+def _cap_before_scale(problem: Problem) -> Tensor:
+    return biased(capped(products(problem), problem) * problem.scale, problem)
 
 
-def _cap_undivided(call: Call) -> Tensor:
-    logits = products(call) * call.scale
-    return biased(call.softcap * torch.tanh(logits) if call.softcap else logits, call)
+def _cap_undivided(problem: Problem) -> Tensor:
+    logits = products(problem) * problem.scale
+    return biased(problem.softcap * torch.tanh(logits) if problem.softcap else logits, problem)
 
 
-def _cap_after_alibi(call: Call) -> Tensor:
-    return capped(biased(products(call) * call.scale, call), call)
+def _cap_after_alibi(problem: Problem) -> Tensor:
+    return capped(biased(products(problem) * problem.scale, problem), problem)
 
 
-def _slopes(edit: Callable[[Tensor], Tensor]) -> Callable[[Call], Call]:
-    def prepare(call: Call) -> Call:
-        return call if call.slopes is None else replace(call, slopes=edit(call.slopes))
+def _slopes(edit: Callable[[Tensor], Tensor]) -> Callable[[Problem], Problem]:
+    def prepare(problem: Problem) -> Problem:
+        return problem if problem.slopes is None else replace(problem, slopes=edit(problem.slopes))
 
     return prepare
 
 
-def _bias(distance: Callable[[Call], Tensor]) -> Callable[[Call], Tensor]:
+def _bias(distance: Callable[[Problem], Tensor]) -> Callable[[Problem], Tensor]:
     """Return scores with ALiBi over another measure of distance."""
 
-    def logits(call: Call) -> Tensor:
-        plain = scores(replace(call, slopes=None))
-        if call.slopes is None:
+    def logits(problem: Problem) -> Tensor:
+        plain = scores(replace(problem, slopes=None))
+        if problem.slopes is None:
             return plain
-        return plain - call.slopes[:, :, None, None] * distance(call)
+        return plain - problem.slopes[:, :, None, None] * distance(problem)
 
     return logits
 
 
-def _unshifted(call: Call) -> Tensor:
-    return (torch.arange(call.queries)[:, None] - torch.arange(call.keys)).abs()
+def _unshifted(problem: Problem) -> Tensor:
+    return (torch.arange(problem.queries)[:, None] - torch.arange(problem.keys)).abs()
 
 
-def _scale(edit: Callable[[Call], float]) -> Callable[[Call], Call]:
-    return lambda call: replace(call, scale=edit(call))
+def _scale(edit: Callable[[Problem], float]) -> Callable[[Problem], Problem]:
+    return lambda problem: replace(problem, scale=edit(problem))
 
 
-def _times(factor: float) -> Callable[[Tensor, Tensor, Call], Partial]:
-    return lambda out, lse, call: (out * factor, lse)
+def _times(factor: float) -> Callable[[Tensor, Tensor, Problem], Partial]:
+    return lambda out, lse, problem: (out * factor, lse)
 
 
-def _first_softcap() -> Attention:
-    """Return a kernel that keeps the first softcap that it was compiled for."""
-    first: list[float] = []
-
-    def prepare(call: Call) -> Call:
-        first.append(call.softcap)
-        return replace(call, softcap=first[0])
-
-    return changed(prepare=prepare)
-
-
-def _first_scale() -> Attention:
-    """Return a kernel that keeps the first scale of a head dimension."""
-    known: dict[int, float] = {}
-
-    def prepare(call: Call) -> Call:
-        return replace(call, scale=known.setdefault(call.q.shape[3], call.scale))
-
-    return changed(prepare=prepare)
-
-
-def _numeric(id: str, bug: str, stands_for: str, **steps: Any) -> Mutant:  # noqa: A002
-    return Mutant(
-        id=id, family="numerics", bug=bug, stands_for=stands_for, make=always(changed(**steps))
-    )
+_numeric = Family(name="numerics")
 
 
 MUTANTS = (
@@ -216,72 +194,95 @@ MUTANTS = (
     _numeric("output-truncated", "B77", "the output cast towards zero", cast=_truncated),
     _numeric("bf16-bit-patterns", "B77", "bf16 multiplied as integers", scores=_bits),
     _numeric("scores-in-low", "", "q.k rounded to the input type", scores=_low_scores),
-    _numeric("scale-missing", "B45", "no softmax scale", prepare=_scale(lambda call: 1.0)),
+    _numeric("scale-missing", "B45", "no softmax scale", prepare=_scale(lambda problem: 1.0)),
     _numeric(
-        "scale-twice", "B45", "the scale applied twice", prepare=_scale(lambda call: call.scale**2)
+        "scale-twice",
+        "B45",
+        "the scale applied twice",
+        prepare=_scale(lambda problem: problem.scale**2),
     ),
     _numeric(
         "scale-ignored",
         "B80",
         "softmax_scale is silently ignored",
-        prepare=_scale(lambda call: call.q.shape[3] ** -0.5),
+        prepare=_scale(lambda problem: problem.q.shape[3] ** -0.5),
     ),
     _numeric("output-one-percent", "B44", "a descale that is 1% off", finish=_times(1.01)),
     _numeric(
         "softcap-ignored",
         "B80",
         "softcap is silently ignored",
-        prepare=lambda c: replace(c, softcap=0.0),
+        prepare=lambda problem: replace(problem, softcap=0.0),
+        needs=("softcap",),
     ),
-    _numeric("softcap-before-scale", "B56", "softcap of the raw product", scores=_cap_before_scale),
-    _numeric("softcap-undivided", "B56", "tanh without the division", scores=_cap_undivided),
-    _numeric("softcap-after-alibi", "B56", "softcap over the bias too", scores=_cap_after_alibi),
-    Mutant(
-        id="softcap-cached",
-        family="numerics",
-        bug="B56",
-        stands_for="the first softcap is compiled in",
-        make=_first_softcap,
+    _numeric(
+        "softcap-before-scale",
+        "B56",
+        "softcap of the raw product",
+        scores=_cap_before_scale,
+        needs=("softcap",),
     ),
-    Mutant(
-        id="scale-cached",
-        family="numerics",
-        bug="B75",
-        stands_for="the first scale of a head size is compiled in",
-        make=_first_scale,
+    _numeric(
+        "softcap-undivided",
+        "B56",
+        "tanh without the division",
+        scores=_cap_undivided,
+        needs=("softcap",),
+    ),
+    _numeric(
+        "softcap-after-alibi",
+        "B56",
+        "softcap over the bias too",
+        scores=_cap_after_alibi,
+        needs=("softcap",),
     ),
     _numeric(
         "alibi-ignored",
         "B80",
         "slopes are silently ignored",
-        prepare=lambda c: replace(c, slopes=None),
+        prepare=lambda problem: replace(problem, slopes=None),
+        needs=("alibi",),
     ),
     _numeric(
         "alibi-in-bf16",
         "B54",
         "slopes cast to bf16",
         prepare=_slopes(lambda s: s.bfloat16().float()),
+        needs=("alibi",),
     ),
     _numeric(
         "alibi-batch-zero",
         "B54",
         "slopes of batch 0 for all",
         prepare=_slopes(lambda s: s[:1].expand_as(s)),
+        needs=("alibi",),
     ),
     _numeric(
         "alibi-heads-reversed",
         "B54",
         "slopes of another head",
         prepare=_slopes(lambda s: s.flip(1)),
+        needs=("alibi",),
     ),
     _numeric(
         "alibi-off-by-one",
         "B54",
         "slope * (distance + 1)",
         scores=_bias(lambda c: (c.distance + 1).abs()),
+        needs=("alibi",),
     ),
-    _numeric("alibi-signed", "B54", "no absolute value", scores=_bias(lambda c: c.distance)),
     _numeric(
-        "alibi-top-left", "B54", "the bias along the wrong diagonal", scores=_bias(_unshifted)
+        "alibi-signed",
+        "B54",
+        "no absolute value",
+        scores=_bias(lambda c: c.distance),
+        needs=("alibi",),
+    ),
+    _numeric(
+        "alibi-top-left",
+        "B54",
+        "the bias along the wrong diagonal",
+        scores=_bias(_unshifted),
+        needs=("alibi",),
     ),
 )

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from pinproof_cell.mutants import SPLITS, Mutant, always
-from pinproof_cell.mutants.emulation import (
-    HONEST,
+from pinproof_cell.mutants.emulation import changed
+from pinproof_cell.mutants.emulation.softmax import (
     Partial,
     State,
     anchored,
-    changed,
     in_order,
     merge,
-    weighed,
+    summed,
 )
+from pinproof_cell.mutants.mutant import Family
 
-SPLIT = changed(HONEST, splits=3)
+#: The honest kernel that these are made from: three splits where the call names no number.
+SPLITS = "emulation in splits"
+SPLIT = changed(splits=3)
 
 
 def _unweighted(partials: Sequence[Partial]) -> Partial:
@@ -32,7 +32,7 @@ def _by_maximum(partials: Sequence[Partial]) -> Partial:
     lses = torch.stack([lse for _, lse in partials])
     anchor = anchored(lses.amax(0))
     factors = [torch.exp(lse - anchor) for lse in lses]
-    return weighed(partials, factors), torch.logsumexp(lses, 0)
+    return summed(partials, factors), torch.logsumexp(lses, 0)
 
 
 def _maximum_lse(partials: Sequence[Partial]) -> Partial:
@@ -50,7 +50,7 @@ def _unguarded(partials: Sequence[Partial]) -> Partial:
     top = lses.amax(0)
     scales = torch.exp(lses - top)
     total = scales.sum(0)
-    return weighed(partials, list(scales / total)), top + torch.log(total)
+    return summed(partials, list(scales / total)), top + torch.log(total)
 
 
 def _no_empty(state: State) -> Partial:
@@ -92,23 +92,15 @@ def _overlap(cut: list[range], splits: int) -> list[list[range]]:
 
 
 def _moved(shares: list[list[range]], step: int) -> list[list[range]]:
-    later = [
-        [range(share[0].start + step, share[0].stop), *share[1:]] for share in shares[1:] if share
-    ]
-    return [shares[0], *later]
+    return [shares[0], *([_from(share[0], step), *share[1:]] for share in shares[1:] if share)]
 
 
-def _split(id: str, bug: str, stands_for: str, **steps: Any) -> Mutant:  # noqa: A002
-    function = always(changed(SPLIT, **steps))
-    return Mutant(
-        id=id,
-        family="splits",
-        bug=bug,
-        stands_for=stands_for,
-        make=function,
-        against=SPLITS,
-    )
+def _from(tile: range, step: int) -> range:
+    """Return a tile that begins elsewhere; its last key stays."""
+    return range(min(tile.start + step, tile.stop - 1), tile.stop)
 
+
+_split = Family(name="splits", base=SPLIT, against=SPLITS)
 
 MUTANTS = (
     _split("split-lost", "B29", "the last split is not merged", schedule=_lost),

@@ -49,7 +49,7 @@ FEATURES = frozenset(
 
 #: How a batch may lie in memory, and what its values may be like; `inputs` makes them.
 LAYOUTS = ("dense", "varlen", "paged", "left-padded")
-MEMORY = ("plain", "packed", "transposed", "expanded", "last-stride", "far")
+MEMORY = ("plain", "packed", "transposed", "expanded", "last-stride", "far", "far-rows")
 KINDS = ("diffuse", "peaked", "large", "outlier", "shifted", "edge", "sunken")
 
 
@@ -155,7 +155,7 @@ class Case:
             "strided": self.memory in ("packed", "transposed"),
             "expanded": self.memory == "expanded",
             "strided-head": self.memory == "last-stride",
-            "far": self.memory == "far",
+            "far": self.memory in ("far", "far-rows"),
             "empty-rows": ahead >= 0
             and any(queries > keys + ahead > ahead for queries, keys in pairs),
             "one-key": any(keys == 1 for _, keys in pairs),

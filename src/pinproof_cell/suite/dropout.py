@@ -60,11 +60,36 @@ def implausible(trial: Trial, call: Call, kept: Tensor) -> Iterator[Finding]:
     if agree**pairs < RARE and torch.equal(other, kept):
         text = "dropout leaves the same keys in under another seed of torch's generator"
         yield Finding("dropout", "dropout_seed", text)
-    rows = kept.flatten(0, 1)
-    others = pairs * (rows.shape[0] - 1) // max(rows.shape[0], 1)
-    if agree**others < RARE and bool((rows[1:] == rows[:1]).all()):
-        text = "dropout leaves the same keys in for every element of the batch and every head"
-        yield Finding("dropout", "dropout_heads", text)
+    yield from _repeated(kept, seen, agree)
+
+
+#: So many pairs leave no more to chance than ten standard deviations.
+ENOUGH = 1000
+#: What a mask could repeat along: axis, how far apart, and words. Tiles have 16 keys and more.
+_NEIGHBOURS = (
+    (0, 1, "elements of the batch"),
+    (1, 1, "heads"),
+    (2, 1, "rows"),
+    (3, 16, "keys 16 apart"),
+    (3, 64, "keys 64 apart"),
+)
+
+
+def _repeated(kept: Tensor, seen: Tensor, agree: float) -> Iterator[Finding]:
+    """Yield along what the mask repeats itself; `agree` is the chance that two keys fare alike.
+
+    The limit is half way from there to all: far beyond chance, and below what a mask shows that
+    is used again.
+    """
+    limit = (1 + agree) / 2
+    for axis, apart, words in _NEIGHBOURS:
+        both = seen & seen.roll(apart, axis)
+        if kept.shape[axis] <= apart or int(both.sum()) < ENOUGH:
+            continue
+        share = float((kept == kept.roll(apart, axis))[both].double().mean())
+        if share > limit:
+            text = f"dropout treats {words} alike in {share:.4f} of the cases, above {limit:.4f}"
+            yield Finding("dropout", "dropout_repeats", text, share, limit)
 
 
 def visible(call: Call) -> Tensor:

@@ -108,6 +108,7 @@ MEMORY = (
     Case(100, 33, heads=4, memory="expanded"),
     Case(64, 96, memory="last-stride"),
     Case(33, 65, memory="far"),
+    Case(33, 200, memory="far-rows", batch=1),
 )
 
 SINKS = guised(
@@ -168,13 +169,14 @@ PADDED = alternating(
     )
 )
 
-#: More splits than tiles, splits of masked tiles, and of sequences without keys.
+#: More splits than tiles, splits of masked tiles, of sequences without keys, and with sinks.
 SPLITS = alternating(
     (
         Case(64, 64, splits=3),
         Case(1, 799, 128, heads=8, splits=2),
         Case(3, 1100, causal=True, splits=4),
         replace(DECODE, layout="paged", page=64, causal=True, splits=2),
+        Case(5, 339, heads=4, causal=True, sinks=True, splits=3),
         replace(HOLES, causal=True, splits=3),
     )
 )
@@ -205,6 +207,8 @@ GRADIENTS = tuple(
         Case(128, 217, causal=True, sinks=True),
         Case(130, 2, causal=True),
         replace(MIXED, causal=True),
+        # Three sequences: slopes that bf16 cannot hold.
+        replace(MIXED, causal=True, alibi=True),
         replace(HOLES, causal=True, dtype="fp16"),
         *DROPOUT,
     )

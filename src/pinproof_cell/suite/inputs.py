@@ -19,6 +19,8 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 #: Between the elements of a "far" batch, in elements: 32 bits cannot count them.
 FAR = 2**31 + 64
+#: Between the rows of a "far-rows" case: row 128, where a tile begins, lies 2^31 elements in.
+FAR_ROW = 2**24
 #: What stands where no sequence has a key: finite, since caches hold old keys and not NaN.
 BEYOND = 3e4
 
@@ -111,6 +113,7 @@ def _remembered(case: Case, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ..
         "transposed": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
         "last-stride": _every_second,
         "far": _far,
+        "far-rows": _far_rows,
     }
     if case.memory == "packed":
         return torch.stack((q, k, v), dim=2).unbind(2)
@@ -132,6 +135,15 @@ def _far(x: Tensor) -> Tensor:
     memory = torch.empty((x.shape[0] - 1) * FAR + x[0].numel(), dtype=x.dtype, device=x.device)
     placed = memory.as_strided(x.shape, (FAR, *x[0].contiguous().stride()))
     return placed.copy_(x)
+
+
+def _far_rows(x: Tensor) -> Tensor:
+    """Return `x` with its rows `FAR_ROW` elements apart."""
+    batch, length, heads, dim = x.shape
+    size = (batch * length - 1) * FAR_ROW + heads * dim
+    memory = torch.empty(size, dtype=x.dtype, device=x.device)
+    strides = (length * FAR_ROW, FAR_ROW, dim, 1)
+    return memory.as_strided(x.shape, strides).copy_(x)
 
 
 class _Packing:

@@ -22,16 +22,16 @@ from pinproof_cell.suite.grid import PLAIN
 LIMITS = thresholds.load("cpu")
 CASES = [case for case in PLAIN if case.seqlen_k]
 DEFECTS: dict[str, Callable[[Case], bool]] = {
-    "softcap derivative missing": lambda case: case.softcap > 0,
-    "window ignored": lambda case: case.window != (-1, -1),
-    "alibi ignored": lambda case: case.alibi,
-    "no delta": lambda case: case.seqlen_k > 1,
-    "delta of the first tile": lambda case: case.seqlen_q > 64 and case.seqlen_k > 1,
-    "one head of a group": lambda case: case.heads != case.heads_k,
-    "scale twice": lambda case: case.seqlen_k > 1,
-    "scale missing": lambda case: case.seqlen_k > 1,
-    "causal top-left": lambda case: case.causal and case.seqlen_q != case.seqlen_k,
-    "strides of dO ignored": lambda case: case.memory == "packed",
+    "grad-softcap-not-derived": lambda case: case.softcap > 0,
+    "grad-window-ignored": lambda case: case.window != (-1, -1),
+    "grad-alibi-ignored": lambda case: case.alibi,
+    "grad-no-delta": lambda case: case.seqlen_k > 1,
+    "grad-delta-of-first-tile": lambda case: case.seqlen_q > 64 and case.seqlen_k > 1,
+    "grad-group-last-head": lambda case: case.heads != case.heads_k,
+    "grad-dk-scale-twice": lambda case: case.seqlen_k > 1,
+    "grad-dq-scale-missing": lambda case: case.seqlen_k > 1,
+    "grad-top-left": lambda case: case.causal and case.seqlen_q != case.seqlen_k,
+    "grad-dout-strides": lambda case: case.memory == "packed",
 }
 
 
@@ -70,7 +70,7 @@ def test_a_broken_gradient_fails(case: Case, defect: str) -> None:
 @pytest.mark.parametrize("case", [c for c in SOME if c.dtype == "fp16"], ids=lambda c: c.id)
 def test_too_coarse_a_type_inside_does_not_pass(case: Case) -> None:
     """P and dS rounded to bf16 for fp16 inputs is at least DEGRADED."""
-    assert verdict(case, *gradients(case, "bf16 inside")).status != PASS
+    assert verdict(case, *gradients(case, "grad-ds-in-bf16")).status != PASS
 
 
 @pytest.mark.parametrize(("floor", "passes"), [(2.0**-126, True), (2.0**-110, False)])

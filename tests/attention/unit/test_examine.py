@@ -121,10 +121,19 @@ def fixed(call: Call) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(7)) >= call.dropout
 
 
-def shared(call: Call) -> Tensor:
+def shared(axis: int) -> Callable[[Call], Tensor]:
+    def draw(call: Call) -> Tensor:
+        found = drawn(call)
+        assert found is not None
+        return found.narrow(axis, 0, 1).expand_as(found)
+
+    return draw
+
+
+def tiled(call: Call) -> Tensor:
     found = drawn(call)
     assert found is not None
-    return found[:1, :1].expand_as(found)
+    return found[..., torch.arange(found.shape[-1]) % 16]
 
 
 @pytest.mark.parametrize(
@@ -132,12 +141,13 @@ def shared(call: Call) -> Tensor:
     [
         (dropping(lambda call: torch.ones_like(fixed(call)), 0.75), "dropout_share"),
         (dropping(fixed), "dropout_seed"),
-        (dropping(shared), "dropout_heads"),
+        *((dropping(shared(axis)), "dropout_repeats") for axis in (0, 1, 2)),
+        (dropping(tiled), "dropout_repeats"),
         (dropping(lambda call: drawn(replace(call, dropout=0.5))), "dropout_share"),  # type: ignore[arg-type, return-value]
     ],
 )
 def test_a_strange_mask_fails(function: Callable[..., Any], statistic: str) -> None:
-    """No dropout, a constant seed, one mask for all heads and the wrong probability fail."""
+    """No dropout, a constant seed, a mask used again and the wrong probability fail."""
     found = asked(DROPOUT, function)
     assert found.status == "FAIL"
     assert statistic in [finding.statistic for finding in found.findings]

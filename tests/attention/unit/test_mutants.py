@@ -1,145 +1,114 @@
-"""The measure of the suite: broken kernels are killed, right ones are not, and holes are named."""
+"""The broken kernels are what they say: honest ones with one step broken, and edits that fit."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from pinproof_cell.call import Call
-from pinproof_cell.mutants import emulation, everything, source
-from pinproof_cell.request import BadRequestError
-from pinproof_cell.suite import inputs, killmatrix, killworker
+from pinproof_cell.killmatrix import question
+from pinproof_cell.mutants import everything, source
+from pinproof_cell.mutants.emulation import HONEST
+from pinproof_cell.mutants.source.edit import KERNELS, Edit, edited
+from pinproof_cell.mutants.strides import contiguous, reread
+from pinproof_cell.oracle import backward as oracle_backward
+from pinproof_cell.oracle import forward as oracle
+from pinproof_cell.suite import checks, inputs
+from pinproof_cell.suite.cases import Case
 from pinproof_cell.suite.grid import PLAIN
 
-ROOT = Path(__file__).parents[3]
-MATRIX = ROOT / "results" / "mutants" / "cpu.json"
-PAGE = ROOT / "docs" / "explanation" / "mutants.md"
-AGAIN = "python -m pinproof_cell mutants --json results/mutants/cpu.json --docs " + str(
-    PAGE.relative_to(ROOT)
+RAGGED = ((17, 33), (0, 5), (64, 64), (3, 130), (9, 0), (40, 20))
+WHOLE = {"lengths": RAGGED, "heads": 4, "backward": True}
+CASES = (
+    *PLAIN[3::8],
+    Case(70, 130, 32, heads=4, head_dim_v=48, causal=True, sinks=True, splits=3),
+    Case(130, 2, 32, causal=True, sinks=True, window=(5, 0)),
+    Case(70, 60, 64, heads=4, window=(20, 3), alibi=True, softcap=4.0),
+    *(Case(33, 65, 32, memory=memory) for memory in ("transposed", "expanded", "last-stride")),
+    Case(0, 0, 32, layout="varlen", causal=True, alibi=True, **WHOLE),
+    Case(0, 0, 32, layout="paged", page=4, window=(20, 3), sinks=True, head_dim_v=16, **WHOLE),
+    Case(0, 0, 32, layout="paged", page=64, causal=True, splits=2, **WHOLE),
+    Case(0, 0, 32, layout="left-padded", softcap=5.0, sinks=True, **WHOLE),
 )
 
-FEW = ["113x203-d64-h4k2-causal-fp16-peaked", "130x2-d64-causal-fp16-peaked"]
-#: Active by a bit in these cases, and killed in the longer or unmasked ones of the full run.
-FAINT = {"tail-weighs-zero", "tail-repeats-last-key", "output-accumulates-low"}
 
-EXTRA = """
-import os, signal
-from pinproof_cell.mutants.emulation import HONEST, changed
-
-def dies(q, k, v, **rest):
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-def halved(q, k, v, **rest):
-    out, lse = HONEST(q, k, v, **rest)
-    return out / 2, lse
-
-MUTANTS = {"dies": dies, "halved": halved, "right": changed(block=32)}
-"""
+def in_float32(case: Case) -> Call:
+    """The call of a case in float32: nothing is rounded away that would hide an error."""
+    call = inputs.generate(case, 0, "cpu")
+    return replace(call, **{name: getattr(call, name).float() for name in ("q", "k", "v")})
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A run on a few cases, with an extra file."""
-    extra = tmp_path_factory.mktemp("extra") / "extra.py"
-    extra.write_text(EXTRA, encoding="utf-8")
-    return killmatrix.run(extra=extra, cases=FEW, repeats=10, say=lambda line: None)
+def drop(call: Call) -> Tensor:
+    """What the emulation's dropout leaves in of a dense call."""
+    torch.manual_seed(3)
+    shape = (call.q.shape[0], call.q.shape[2], call.q.shape[1], call.k.shape[1])
+    return torch.rand(shape) >= call.dropout
 
 
-def test_every_active_mutant_is_killed_and_no_control(small: dict[str, Any]) -> None:
-    """Two cases kill what they wake; what survives is right, or wrong elsewhere by more."""
-    assert "right" in small["survivors"]
-    assert set(small["survivors"]) - {"right"} <= FAINT
-    assert small["rejected"] == []
-    assert small["cases"] == FEW
+def close(found: Tensor, wanted: Tensor) -> None:
+    torch.testing.assert_close(found.double().reshape(wanted.shape), wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_an_extra_mutant_may_end_its_process(small: dict[str, Any]) -> None:
-    """A mutant that crashes is killed by it, and the others are still judged."""
-    rows = {row["id"]: row for row in small["mutants"]}
-    assert rows["dies"]["result"] == "killed"
-    assert set(rows["dies"]["by"]) == {"crash"}
-    assert rows["halved"]["killed"] == rows["halved"]["active"] == len(FEW)
-    assert rows["halved"]["first"] == small["cases"][0]
-
-
-def test_the_status_is_1_where_a_mutant_survives(
-    small: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A survivor fails the run and stands in its last lines."""
-    monkeypatch.setattr(killmatrix, "run", lambda **_: small)
-    options = type("Options", (), {"extra": None, "docs": None})()
-    document, status = killmatrix.main(options)
-    assert status == 1
-    assert document is small
-    assert "`right`." in capsys.readouterr().out
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_the_emulation_is_the_oracle_but_for_rounding(case: Case) -> None:
+    """In float32 the honest emulation is attention: every layout, sinks, splits, strides."""
+    call = in_float32(case)
+    out, lse = HONEST(call.q, call.k, call.v, **call.keywords())
+    truth = oracle.attention(call)
+    close(out, truth.out)
+    close(lse, truth.lse)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("MUTANTS = [1]", "has no MUTANTS, a dict"),
-        ("MUTANTS = {'honest': print}", "names mutants that exist: honest"),
-        ("", "has no MUTANTS, a dict"),
-    ],
+    "case", [case for case in CASES if case.layout in ("dense", "varlen")], ids=lambda case: case.id
 )
-def test_a_wrong_extra_file_is_refused(tmp_path: Path, text: str, told: str) -> None:
-    """An extra file without MUTANTS or with a taken name is named."""
-    extra = tmp_path / "extra.py"
-    extra.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=told):
-        killworker.gather(extra)
+def test_its_gradients_are_the_oracles_but_for_rounding(case: Case) -> None:
+    """So are dQ, dK and dV."""
+    call, dout = in_float32(case), inputs.output_gradient(case, 0, "cpu").float()
+    answer = HONEST(call.q, call.k, call.v, **call.keywords())
+    found = HONEST.backward(dout, call.q, call.k, call.v, *answer, **call.keywords())
+    truth = oracle_backward.backward(dout, call)
+    for gradient, name in zip(found, ("dq", "dk", "dv"), strict=True):
+        close(gradient, getattr(truth, name).value)
 
 
-def test_an_extra_file_that_raises_is_bad_input(tmp_path: Path) -> None:
-    """What an extra file raises ends the run with one line."""
-    extra = tmp_path / "extra.py"
-    extra.write_text("1/0", encoding="utf-8")
-    with pytest.raises(BadRequestError, match="do not load: ZeroDivisionError: division by zero"):
-        killmatrix.run(extra=extra, cases=[], say=lambda line: None)
+def test_its_dropout_is_the_same_in_both_passes() -> None:
+    """Output and gradients are those of the mask that torch's generator gave."""
+    case = Case(70, 60, 32, heads=4, dropout=0.3, backward=True)
+    call, dout = in_float32(case), inputs.output_gradient(case, 0, "cpu").float()
+    keep = drop(call)
+    torch.manual_seed(3)
+    answer = HONEST(call.q, call.k, call.v, **call.keywords())
+    torch.manual_seed(3)
+    found = HONEST.backward(dout, call.q, call.k, call.v, *answer, **call.keywords())
+    close(answer[0], oracle.attention(call, keep).out)
+    truth = oracle_backward.backward(dout, call, keep)
+    for gradient, name in zip(found, ("dq", "dk", "dv"), strict=True):
+        close(gradient, getattr(truth, name).value)
+
+
+def test_reading_by_the_own_strides_reads_the_tensor() -> None:
+    """`reread` follows any strides, and wraps only where it is told to."""
+    x = torch.arange(2 * 3 * 5 * 7).reshape(2, 3, 5, 7).transpose(1, 2)[..., ::2]
+    assert torch.equal(reread(x, x.stride()), x)
+    assert not torch.equal(reread(x, contiguous(x)), x)
+    assert int(reread(x, x.stride(), wrap=7).max()) == 6
 
 
 @pytest.mark.parametrize("edit", source.EDITS, ids=lambda edit: edit.id)
-def test_every_edit_still_fits_the_kernel(edit: source.Edit) -> None:
-    """The text that an edit replaces stands in kernel.py exactly once."""
-    assert source.edited(edit) != (source.KERNELS / edit.file).read_text(encoding="utf-8")
+def test_every_edit_still_fits_the_kernel(edit: Edit) -> None:
+    """The text that an edit replaces stands in its file exactly once."""
+    assert edited(edit) != (KERNELS / edit.file).read_text(encoding="utf-8")
 
 
-def test_mutants_are_many_and_named_once() -> None:
-    """Ids are unique, each family is there, and the cases of source mutants exist."""
+def test_mutants_are_many_named_once_and_all_of_them_are_asked() -> None:
+    """Ids are unique, and each mutant meets some check of the full suite."""
     mutants = everything()
     assert len({mutant.id for mutant in mutants}) == len(mutants)
-    assert sum(not mutant.control for mutant in mutants) >= 60
-    assert sum(mutant.control for mutant in mutants) >= 8
-    assert {case.id for case in PLAIN} >= source.CASES
-
-
-def test_the_emulation_is_the_oracle_but_for_rounding() -> None:
-    """In float32, where nothing is rounded away, the honest emulation is attention."""
-    from pinproof_cell.oracle import forward as oracle
-
-    for case in PLAIN[3::8]:
-        drawn = inputs.generate(case, 0, "cpu")
-        q, k, v = (x.float() for x in (drawn.q, drawn.k, drawn.v))
-        out, lse = emulation.HONEST(q, k, v, **drawn.keywords())
-        truth = oracle.attention(Call(q=q, k=k, v=v, **drawn.keywords()))
-        torch.testing.assert_close(out.double(), truth.out, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(lse.double(), truth.lse, rtol=1e-5, atol=1e-4)
-
-
-def test_the_committed_matrix_is_of_these_mutants_and_cases() -> None:
-    """results/mutants/cpu.json holds every mutant and case of today, and nothing survived."""
-    document = json.loads(MATRIX.read_text(encoding="utf-8"))
-    assert [row["id"] for row in document["mutants"]] == [m.id for m in everything()], AGAIN
-    assert document["cases"] == [case.id for case in PLAIN], AGAIN
-    assert document["survivors"] == document["rejected"] == []
-
-
-def test_the_page_shows_the_committed_matrix() -> None:
-    """docs/explanation/mutants.md is what the committed matrix makes of it."""
-    page = PAGE.read_text(encoding="utf-8")
-    document = json.loads(MATRIX.read_text(encoding="utf-8"))
-    assert killmatrix.documented(page, document) == page, AGAIN
+    assert sum(not mutant.control for mutant in mutants) >= 300
+    assert sum(mutant.control for mutant in mutants) >= 20
+    asked = checks.suite("full", "cpu")
+    assert [m.id for m in mutants if not any(question.meets(m, check) for check in asked)] == []

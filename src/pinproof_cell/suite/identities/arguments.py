@@ -52,6 +52,7 @@ _OTHER: dict[str, Callable[[Bench, Call], Call]] = {
     "mask": lambda bench, call: replace(call, causal=not call.causal),
     "length": lambda bench, call: bench.draw(seqlen_q=90, seqlen_k=150),
     "group": lambda bench, call: bench.draw(heads_k=bench.case.heads),
+    "batch": lambda bench, call: bench.draw(lengths=bench.case.lengths[::-1]),
 }
 
 

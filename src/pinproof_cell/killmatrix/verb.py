@@ -1,0 +1,137 @@
+"""The verb `mutants`: puts the suite to every mutant and says which it kills.
+
+Imports no torch: two children share the checks, and a mutant that ends one is killed by that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pinproof_cell.judge.findings import Finding
+from pinproof_cell.killmatrix.table import KILLED, document, documented, markdown, row
+from pinproof_cell.request import BadRequestError
+from pinproof_cell.suite import checks
+from pinproof_cell.world import child
+from pinproof_cell.world.journal import Journal
+
+WORKERS = 2
+#: After so many dead workers of one share something else than the mutants is wrong.
+MOST_DEATHS = 30
+#: How long a worker may take in all, in seconds.
+LIMIT = 1200.0
+
+EXAMPLE = """\
+an extra file holds broken kernels of your own, with the signature that `check` asks for:
+  MUTANTS = {"scaled": lambda q, k, v, **rest: ...}
+
+examples:
+  python -m pinproof_cell mutants --json mutants.json
+  python -m pinproof_cell mutants --extra mine.py --json mutants.json
+
+exit status: 0 every active mutant is killed and no control; 1 otherwise; 2 wrong words
+"""
+
+
+def arguments(sub: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    sub.add_argument("--extra", type=Path, metavar="FILE.py", help="more mutants: its MUTANTS")
+    sub.add_argument("--docs", type=Path, metavar="PAGE.md", help="write the table into this page")
+
+
+def main(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Run the verb; returns its document and the exit status. Raises BadRequestError."""
+    if options.extra and not options.extra.is_file():
+        raise BadRequestError(f"no file {options.extra}")
+    found = run(extra=options.extra)
+    print(markdown(found))
+    if options.docs:
+        page = options.docs.read_text(encoding="utf-8")
+        options.docs.write_text(documented(page, found), encoding="utf-8")
+    return found, 1 if found["survivors"] or found["rejected"] else 0
+
+
+def run(
+    *,
+    extra: Path | None = None,
+    rounds: Sequence[Sequence[str]] | None = None,
+    say: Callable[[str], None] = lambda line: print(line, flush=True),
+) -> dict[str, Any]:
+    """Put the suite to every mutant, in rounds of checks, by default the quick ones and the rest.
+
+    What is killed in one round is not asked the next; controls are asked everything. Returns the
+    document of the verb. Raises BadRequestError for an extra file that does not load.
+    """
+    started = time.monotonic()
+    rounds = _rounds() if rounds is None else rounds
+    results: dict[str, list[dict[str, Any]]] = {}
+    rows: list[dict[str, Any]] = []
+    for number, wanted in enumerate(rounds):
+        left = [row["id"] for row in rows if row["control"] or row["result"] != KILLED]
+        plan, ended = _round(wanted, left if number else None, extra, say)
+        for line in ended:
+            results.setdefault(line["mutant"], []).append(line)
+        rows = [row(facts, results.get(facts["id"], [])) for facts in plan]
+    return document(rows, rounds, round(time.monotonic() - started, 1))
+
+
+def _rounds() -> list[list[str]]:
+    """Return the quick suite, and what the full one has beside it."""
+    quick, full = ([check.id for check in checks.suite(level, "cpu")] for level in checks.LEVELS)
+    return [quick, [name for name in full if name not in quick]]
+
+
+def _round(
+    wanted: Sequence[str],
+    mutants: Sequence[str] | None,
+    extra: Path | None,
+    say: Callable[[str], None],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Put some checks to some mutants, or to all; returns the mutants and the results in order."""
+    with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
+        folder = Path(scratch)
+        task = folder / "task.json"
+        chosen = {"checks": list(wanted), "mutants": mutants, "extra": extra and str(extra)}
+        task.write_text(json.dumps(chosen), encoding="utf-8")
+        with ThreadPoolExecutor(WORKERS) as pool:
+            shares = [pool.submit(_share, task, number, say) for number in range(WORKERS)]
+            lines = [line for share in shares for line in share.result()]
+    order = {check: place for place, check in enumerate(wanted)}
+    ended = [line for line in lines if line["kind"] == "end"]
+    plan = next(line["mutants"] for line in lines if line["kind"] == "plan")
+    return plan, sorted(ended, key=lambda line: order[line["check"]])
+
+
+def _share(task: Path, number: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Run one share to its end, in as many processes as that takes; returns its journal."""
+    journal = Journal(task.with_name(f"share-{number}.jsonl"))
+    program = ["-m", "pinproof_cell.killmatrix.worker", "--journal", str(journal.path)]
+    program += ["--share", str(number), str(WORKERS), "--task", str(task)]
+    for _ in range(MOST_DEATHS):
+        ended = child.run(program, target="cpu", timeout=LIMIT)
+        if not ended.reason:
+            return journal.lines()
+        if not journal.lines("plan"):
+            raise BadRequestError(f"the mutants do not load: {ended.reason}")
+        blamed = journal.unfinished("mutant", "check")
+        if blamed is None:
+            break
+        status = "HANG" if ended.signal == "SIGALRM" else "CRASH"
+        say(f"mutants: {blamed['mutant']} on {blamed['check']}: {status}, {ended.reason}")
+        found = Finding("process", status.lower(), str(ended.reason)).document()
+        journal.add(
+            "end",
+            mutant=blamed["mutant"],
+            check=blamed["check"],
+            active=True,
+            status=status,
+            stats={},
+            findings=[found],
+        )
+    raise BadRequestError(f"the mutant run did not end: {ended.reason}\n{ended.output[-2000:]}")
