@@ -100,6 +100,14 @@ def supervise(candidate: str, suite: Suite) -> Run:
             if share
         ]
         lines = [line for lane in running for line in lane.result()]
+        # Side by side they may want more memory than there is: what that kept from running is
+        # asked again with nothing beside it.
+        crowded = [line["check"] for line in lines if line["kind"] == "end" and line["infra"]]
+        if crowded and len(running) > 1 and not stop.is_set():
+            alone = replace(suite, checks=crowded)
+            lines += _lane(
+                candidate, alone, Journal(Path(scratch) / "alone" / "journal.jsonl"), progress, stop
+            )
     sessions = [line for line in lines if line["kind"] == "session"]
     results = {line["check"]: line for line in lines if line["kind"] == "end"}
     keys = ("status", "stats", "findings", "infra", "signal", "seconds")

@@ -182,3 +182,31 @@ def test_children_that_share_the_checks_leave_what_one_leaves(
     assert {check["id"]: check["status"] for check in found.checks} == chosen
     assert [check["id"] for check in found.checks] == list(chosen)
     assert f"correctness {MOODY} 10/10" in capsys.readouterr().out
+
+
+def test_what_found_no_memory_in_a_crowd_is_asked_again_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A check whose child was killed from outside runs again, and its answer counts."""
+    (tmp_path / "once.py").write_text(
+        "import os, pathlib, signal\n"
+        "from pinproof_cell.mutants.emulation import HONEST\n"
+        "def once(q, k, v, **rest):\n"
+        "    mark = pathlib.Path(__file__).with_name('mark')\n"
+        "    if q.shape[1] == 113 and not mark.exists():\n"
+        "        mark.touch()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return HONEST(q, k, v, **rest)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(4)))
+    names = [
+        check.id for check in checks.suite("quick") if check.id.startswith(("113x203", "128x"))
+    ]
+    found = supervise(
+        f"{tmp_path / 'once.py'}:once",
+        Suite(directory=None, checks=names[:8], target="cpu", say=lambda line: None),
+    )
+    assert (tmp_path / "mark").exists()
+    assert {check["status"] for check in found.checks} <= {"PASS", "UNSUPPORTED"}
+    assert len(found.checks) == 8
