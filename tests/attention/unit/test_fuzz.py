@@ -52,7 +52,9 @@ def test_nothing_is_found_in_a_kernel_that_is_right() -> None:
 
 def test_one_defect_is_one_group_with_the_feature_that_it_needs() -> None:
     found = hunted("blind_to_softcap", 60)
-    (group,) = found.groups.all
+    # Whether the output or the log-sum-exp tells is a signature of its own.
+    group = max(found.groups.all, key=lambda each: each.count)
+    assert all("softcap" in each.features for each in found.groups.all)
     assert group.features == {"softcap"}
     assert group.case.heads == group.case.batch == 1
     assert group.count > 5

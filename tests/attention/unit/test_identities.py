@@ -233,7 +233,9 @@ def test_it_breaks_with_the_error_that_it_is_there_for(name: str, kernel: Kernel
 
 def test_every_identity_is_broken_by_something() -> None:
     """No identity of the quick suite goes without a kernel that breaks it, but for gradients."""
-    assert {identity.name for identity in QUICK} - set(BROKEN) == {"P1-scaled-gradient"}
+    # again-batch is broken by mutants that remember the first batch: see the kill matrix.
+    left = {identity.name for identity in QUICK} - set(BROKEN)
+    assert left == {"P1-scaled-gradient", "again-batch"}
 
 
 def test_equal_weights_may_be_rounded_before_they_are_summed() -> None:
