@@ -23,6 +23,8 @@ from pinproof_cell.world.journal import Journal
 PROCESSES = {"cpu": 2, "cuda": 4}
 #: After so many dead processes something else than the kernels is wrong.
 MOST_DEATHS = 20
+#: What says nothing of a kernel: it refused, or the machine or somebody ended its process.
+NO_RUNS = ("UNSUPPORTED", "NOT-RUN")
 #: How long after its time a process may take for its last run, in seconds.
 GRACE = 120.0
 
@@ -98,7 +100,7 @@ def calibrate(plan: Plan) -> dict[str, Any]:
 def _progress(plan: Plan, journals: list[Journal], spent: float) -> None:
     if int(spent) % 10 == 0:
         lines = [line for journal in journals for line in journal.lines("end")]
-        rejected = sum(line["status"] not in ("PASS", "UNSUPPORTED") for line in lines)
+        rejected = sum(line["status"] not in ("PASS", *NO_RUNS) for line in lines)
         plan.say(f"calibrate {spent:.0f} s: {len(lines)} runs, {rejected} rejected")
 
 
@@ -116,7 +118,8 @@ def _share(plan: Plan, number: int, journal: Journal, until: float) -> None:
         died = journal.unfinished("kernel", "number")
         if died is None:
             break
-        status = "HANG" if ended.timed_out else "CRASH"
+        outside = ended.signal in child.OUTSIDE
+        status = "HANG" if ended.timed_out else "NOT-RUN" if outside else "CRASH"
         asked = {key: died[key] for key in ("kernel", "number", "case", "dtype")}
         journal.add("end", **asked, status=status, stats={}, reasons=[ended.reason], defect=None)
     raise BadRequestError(f"calibration cannot run here: {ended.reason}\n{ended.output[-2000:]}")
@@ -126,7 +129,7 @@ def document(
     plan: Plan, lines: list[dict[str, Any]], session: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     """Return the document of the verb from the runs' lines."""
-    runs = [line for line in lines if line["status"] != "UNSUPPORTED"]
+    runs = [line for line in lines if line["status"] not in NO_RUNS]
     target = session["device"]["capability"]
     frozen = thresholds.load(target)
     known = summary.limits(frozen)

@@ -83,7 +83,7 @@ def run(
                 reasons=list(result.reasons),
                 defect=_defect(kernel, case, result, target),
             )
-            done += result.status != "UNSUPPORTED"
+            done += result.status not in ("UNSUPPORTED", "NOT-RUN")
 
 
 def _defect(kernel: Guarded, case: Case, result: Result, target: str) -> str | None:

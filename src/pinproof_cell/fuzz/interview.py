@@ -41,17 +41,17 @@ class Interview:
             raise UnavailableError(session["reason"])
         return session
 
-    def ask(self, case: Case, *, forked: bool = False) -> Answer:
+    def ask(self, case: Case, *, forked: bool = False, limit: float | None = None) -> Answer:
         """Return what the candidate's child says of `case`, or how it died of it.
 
         With `forked` a fork of the child dies instead, which costs no new start; only where there
-        is no GPU, whose context a fork cannot use.
+        is no GPU, whose context a fork cannot use. `limit` is how long it may take, in seconds.
         """
         if self._child is None:
             self.open()
         assert self._child is not None  # noqa: S101  (open saw to that)
         self._child.say(worker.write(case, forked=forked and self.device == "cpu"))
-        said = self._child.hear(CASE_LIMIT[self.device])
+        said = self._child.hear(limit or CASE_LIMIT[self.device])
         if isinstance(said, child.Ended):
             self._child = None
             self.deaths += 1

@@ -73,7 +73,7 @@ def _causal_window(case: Case, dice: Dice) -> dict[str, Any]:
 
 def _grouped(case: Case, dice: Dice) -> dict[str, Any]:
     keys = dice.pick((1, 2, 3, 4))
-    return {"heads": keys * dice.pick((2, 3, 4, 7)), "heads_k": keys}
+    return {"heads": keys * dice.pick((2, 3, 4, 7, 8)), "heads_k": keys}
 
 
 def _packed(case: Case, dice: Dice) -> dict[str, Any]:
@@ -140,7 +140,7 @@ LEVELS: tuple[Level, ...] = (
     ),
     _drawn("heads", "equal", lambda case, dice: dict.fromkeys(("heads", "heads_k"), dice.size(4))),
     _drawn("heads", "grouped", _grouped),
-    _drawn("heads", "one", lambda case, dice: {"heads": dice.pick((2, 3, 8)), "heads_k": 1}),
+    _drawn("heads", "one", lambda case, dice: {"heads": dice.pick((2, 3, 8, 16)), "heads_k": 1}),
     _drawn("batch", "few", lambda case, dice: {"batch": dice.pick((1, 2, 3))}),
     _fixed("batch", "many", batch=9),
     _fixed("layout", "dense"),

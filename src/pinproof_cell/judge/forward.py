@@ -131,6 +131,9 @@ def _degraded(truth: Truth, variance: Tensor, u: float, thresholds: Thresholds) 
     alone = float((variance * truth.out.square()).sum())
     together = float((floor(truth) * truth.out.abs()).sum(-1).square().sum())
     spread = (alone + together) ** 0.5 / power / u if power else 0.0
+    if truth.levels:
+        # Where few P differ, their relative errors, of variance u^2 / 3, hardly average.
+        spread = math.hypot(spread, (3 * truth.levels) ** -0.5)
     limits["bias"] += 1.74 * t + 2 / max(rows, 1) ** 0.5
     limits["beta"] += t + 3 * spread
     return limits

@@ -22,7 +22,8 @@ class Truth:
     V^2 over the visible keys (m: the row's largest logit, or its sink) are (batch, seqlen_q,
     nheads, headdim_v); ``lse``, in which a sink has its share, and ``row_maximum``, in which it has
     none, are (batch, nheads, seqlen_q), -inf for a row that sees nothing. ``largest_logit`` is the
-    largest visible |logit| of all, ``logit_error`` what `oracle.rounding` says of them.
+    largest visible |logit| of all, ``logit_error`` and ``levels`` what `oracle.rounding`
+    says of their errors and of how many P differ.
     """
 
     out: Tensor
@@ -33,6 +34,7 @@ class Truth:
     subnormal: Tensor
     largest_logit: float
     logit_error: float
+    levels: int
     seqlen_k: int
 
     @property
@@ -74,7 +76,7 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
     slopes = None if call.alibi_slopes is None else call.alibi_slopes.double().expand(batch, heads)
     sinks = None if call.sinks is None else call.sinks.double()[None, :, None]
     step = max(1, CHUNK // max(1, batch * heads * seqlen_k))
-    parts, product, logit = [], 0.0, 0.0
+    parts, product, logit, levels = [], 0.0, 0.0, 0
     for start in range(0, max(seqlen_q, 1), step):
         rows = torch.arange(start, min(start + step, seqlen_q), device=call.q.device)
         own = (rows + seqlen_k - seqlen_q)[:, None]
@@ -90,6 +92,7 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
         weights = None if kept is None else kept / (1 - call.dropout)
         parts.append(_rows(scores, seen, values, sinks, weights))
         logit = max(logit, largest(scores, seen))
+        levels = max(levels, rounding.levels(scores, seen))
     joined = [torch.cat(column, dim=2) for column in zip(*parts, strict=True)]
     out, pv2, pav, subnormal = (x.transpose(1, 2) for x in joined[:4])
     lse, row_maximum = joined[4:]
@@ -102,6 +105,7 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
         subnormal=subnormal,
         largest_logit=logit,
         logit_error=rounding.of_logits(call, logit, product),
+        levels=levels,
         seqlen_k=seqlen_k,
     )
 
@@ -117,6 +121,7 @@ def joined(truths: list[Truth]) -> Truth:
         **rows,
         largest_logit=max(truth.largest_logit for truth in truths),
         logit_error=max(truth.logit_error for truth in truths),
+        levels=max(truth.levels for truth in truths),
         seqlen_k=max(truth.seqlen_k for truth in truths),
     )
 

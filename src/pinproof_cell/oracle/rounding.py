@@ -1,8 +1,14 @@
-"""How far off the logits of a correct kernel are: what float32 rounds on the way to them."""
+"""What a correct kernel rounds on the way to P: how far off its logits are, how many P differ."""
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from pinproof_cell.call import Call
+
+#: So many P are looked at, and are told apart where their logits differ by this.
+LOOKED_AT, APART = 1 << 16, 2.0**-16
 
 
 def of_logits(call: Call, largest: float, product: float) -> float:
@@ -23,3 +29,18 @@ def of_logits(call: Call, largest: float, product: float) -> float:
     walk = longest[0] * longest[1] * call.scale / 2
     added = call.q.shape[-1] ** 0.5 / 4 * product + walk
     return 2 * largest + 2 * call.softcap + added
+
+
+def levels(scores: Tensor, seen: Tensor) -> int:
+    """Return how many different distances from their row's largest the visible logits have.
+
+    Equal P are rounded alike: their errors average over as many as differ, not over all. The
+    largest itself is left out, since there P is 1.
+    """
+    if not scores.numel():
+        return 0
+    hidden = scores.masked_fill(~seen, -torch.inf)
+    below = (hidden - hidden.amax(-1, keepdim=True)).flatten()
+    some = below[:: max(1, below.numel() // LOOKED_AT)]
+    some = some[some.isfinite() & (some < -APART)]
+    return int(torch.unique((some / APART).round()).numel())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from pinproof_cell.judge import thresholds
+from pinproof_cell.judge.forward import judge
 from pinproof_cell.oracle import forward as oracle
 from pinproof_cell.suite import inputs
 from pinproof_cell.suite.cases import Case
@@ -37,3 +41,28 @@ def test_a_logit_that_softcap_makes_small_keeps_the_error_of_its_product() -> No
 
 def test_a_call_without_keys_has_no_error() -> None:
     assert oracle.attention(inputs.generate(Case(4, 0), 0, "cpu")).logit_error == 0
+
+
+def test_equal_weights_are_one_level_fewer_and_different_ones_are_many() -> None:
+    call = inputs.generate(Case(8, 64), 0, "cpu")
+    equal = replace(call, q=torch.zeros_like(call.q))
+    assert oracle.attention(equal).levels == 0
+    assert oracle.attention(call).levels > 500
+
+
+def test_a_scale_error_is_not_hidden_where_few_weights_differ() -> None:
+    case = Case(31, 31, 31, scale=1e-4, memory="expanded", dtype="fp16", kind="shifted")
+    call = inputs.generate(case, 0, "cpu")
+    truth = oracle.attention(call)
+    assert 0 < truth.levels < 200
+    verdicts = {
+        factor: judge(
+            (truth.out * factor).to(call.q.dtype),
+            truth.lse.float(),
+            truth,
+            thresholds=thresholds.load("cpu"),
+            dtype=call.q.dtype,
+        ).status
+        for factor in (1.0, 1.002)
+    }
+    assert verdicts == {1.0: "PASS", 1.002: "DEGRADED"}
