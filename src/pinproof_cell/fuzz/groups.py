@@ -89,9 +89,9 @@ class Group:
         return self.case.features - PLAIN
 
     @property
-    def cause(self) -> tuple[str, str, frozenset[str], str]:
+    def cause(self) -> tuple[str, str, frozenset[str]]:
         """What one group has alone."""
-        return self.signature.status, self.signature.check, self.features, self.case.kind
+        return self.signature.status, self.signature.check, self.features
 
     def may_explain(self, case: Case, signatures: Iterable[Signature]) -> Case | None:
         """Return the case that must fail too if this is the cause of `case`, or None.
