@@ -14,6 +14,7 @@ from typing import Any
 
 from pinproof_cell.sanitizer import tool as sanitizers
 from pinproof_cell.sanitizer.calls import CALLS
+from pinproof_cell.sanitizer.misread import weighed
 from pinproof_cell.sanitizer.program import RAN, REFUSED
 from pinproof_cell.sanitizer.report import Hazard
 from pinproof_cell.world.journal import Journal
@@ -113,7 +114,7 @@ def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path) -> S
         hazards = (*hazards, Hazard(what=f"{ran.report.errors} errors", times=ran.report.errors))
     return Seen(
         calls=tuple(line["call"] for line in journal.lines("end") if line["status"] == RAN),
-        hazards=hazards,
+        hazards=tuple(weighed(tool, hazard) for hazard in hazards),
         reason=_reason(ran, journal),
         session=next(iter(journal.lines("session")), {}),
     )

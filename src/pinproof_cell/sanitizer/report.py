@@ -42,8 +42,8 @@ class Hazard:
     """One finding; ``times`` it was seen at that place.
 
     ``what`` is the tool's first line without its place, ``where`` files and lines, ``address`` what
-    it says of the address: each "" where it says nothing. ``warning`` is True where the tool thinks
-    that it may be intended.
+    it says of the address: each "" where it says nothing. ``warning`` is True where it may be
+    intended, or misread, and ``note`` says why where that is known.
     """
 
     what: str
@@ -52,11 +52,13 @@ class Hazard:
     address: str = ""
     warning: bool = False
     times: int = 1
+    note: str = ""
 
     def __str__(self) -> str:
         place = f" in {self.kernel}" if self.kernel else ""
         place += f" at {self.where}" if self.where else ""
-        return f"{self.what}{place}" + (f", address {self.address}" if self.address else "")
+        told = f"{self.what}{place}" + (f", address {self.address}" if self.address else "")
+        return f"{told}: {self.note}" if self.note else told
 
 
 @dataclass(frozen=True, kw_only=True)

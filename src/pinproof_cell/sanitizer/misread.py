@@ -1,0 +1,51 @@
+"""What a tool is known to misread: such a finding is shown with the reason and held against nobody.
+
+racecheck takes a raw bulk copy (``cp.async.bulk``, the tensor memory accelerator without a
+descriptor) for a write by the thread that started it, and does not see that its completion on an
+mbarrier comes before the reads of other warps. Upstream says so in flash-attention,
+AI/RACECHECK_TMA_HAZARD.md; `results/sanitizer` holds a correct pipeline to try it with.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from pinproof_cell.sanitizer.report import Hazard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misread:
+    """`tool` misreads, for ``reason``, what it says in words like ``what`` of such kernels."""
+
+    tool: str
+    what: re.Pattern[str]
+    kernel: re.Pattern[str]
+    reason: str
+
+    def fits(self, tool: str, hazard: Hazard) -> bool:
+        """Say if `hazard`, which `tool` told of, is one of these."""
+        return (
+            tool == self.tool
+            and self.what.match(hazard.what) is not None
+            and self.kernel.search(hazard.kernel) is not None
+        )
+
+
+KNOWN = (
+    Misread(
+        tool="racecheck",
+        what=re.compile(r"Race between "),
+        # cuDNN's kernels with warp groups, and CUTLASS's, FlashAttention 3 among them.
+        kernel=re.compile(r"cudnn_\w*sdpa_sm(90|100|120)_|\bFlashAttn(Fwd|Bwd)Sm(90|100)\b"),
+        reason="racecheck cannot follow bulk copies between warps, which this kernel makes",
+    ),
+)
+
+
+def weighed(tool: str, hazard: Hazard) -> Hazard:
+    """Return `hazard` as a warning that says why, where `tool` is known to misread such a thing."""
+    for known in KNOWN:
+        if known.fits(tool, hazard):
+            return replace(hazard, warning=True, note=known.reason)
+    return hazard
