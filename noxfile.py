@@ -50,6 +50,12 @@ def pins(session: nox.Session) -> None:
 
 
 @on_host()
+def archive(session: nox.Session) -> None:
+    """Keep the very files of safe cells: `nox -s archive -- CELL... --out DIR`."""
+    sessions.pinproof(session, ROOT, "archive", *session.posargs)
+
+
+@on_host()
 def fuzz(session: nox.Session) -> None:
     """Search the kernels of a cell for failures: `nox -s fuzz -- CELL`."""
     sessions.pinproof(session, ROOT, "fuzz", *session.posargs)

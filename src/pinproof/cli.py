@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -210,12 +211,63 @@ def explain(asked: Asked) -> ExitCode:
 )
 def pins(asked: Asked) -> ExitCode:
     """Write constraints.txt and PINS.md of a cell that is SAFE, from its stored evidence."""
-    asked.cells = [] if asked.cell == "best" else [asked.cell]
-    written = workflow.pin(_options(asked), options.root() / asked.out)
+    from pinproof import takeaway
+
+    asked.cells = [asked.cell]
+    written = takeaway.pin(_options(asked), options.root() / asked.out)
     if asked.json:
         _print_json({"schema": 1, "files": [str(path) for path in written]})
     else:
         print(*written, sep="\n")
+    return ExitCode.OK
+
+
+@command.verb(
+    "archive",
+    option("cells", metavar="CELL|best", nargs="*", help="safe cells; else the best one"),
+    option(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("archive"),
+        help="the archive (default: archive); what lies there is kept",
+    ),
+    switch("--verify", "only read the archive again, and name the files that are damaged"),
+    *(_MATRIX, *_BACKEND, switch("--offline", "no network"), _WHEELHOUSE, _FILE, _STORE, _JSON),
+    examples=[
+        "pinproof archive cpu-ccda2b --out /mnt/archive",
+        "pinproof archive --verify --out /mnt/archive",
+    ],
+)
+def archive(asked: Asked) -> ExitCode:
+    """Keep the very files that SAFE cells install, from which they can be made without a network.
+
+    Exit code: 1 a cell is not SAFE, or a file of the archive is damaged; 2 DIR holds something
+    else; 4 a file could not be fetched.
+    """
+    from pinproof import takeaway
+    from pinproof.locks import archive as archives
+
+    out = options.root() / asked.out
+    if asked.verify:
+        damaged = archives.verify(out)
+        if asked.json:
+            _print_json({"schema": 1, "damaged": [asdict(each) for each in damaged]})
+        else:
+            print(*(f"damaged    {each}" for each in damaged), sep="\n")
+            print(f"archive    {out}: {len(damaged)} files are damaged")
+        return ExitCode.UNSAFE if damaged else ExitCode.OK
+    house = takeaway.archive(
+        _options(asked),
+        out,
+        lambda text, done, total: print(f"{done:>4}/{total} {text[:120]}", file=sys.stderr),
+    )
+    if asked.json:
+        files = [asdict(wheel) for wheel in house.wheels]
+        _print_json({"schema": 1, "cells": sorted(house.cells), "files": files})
+    else:
+        print(f"archive    {out}: {len(house.wheels)} wheels, {house.size / 1e6:,.0f} MB")
+        print(*(f"cell       {cell}" for cell in sorted(house.cells)), sep="\n")
     return ExitCode.OK
 
 

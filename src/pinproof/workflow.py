@@ -8,15 +8,12 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, TextIO
 
 from pinproof.errors import ExitCode, InfrastructureError
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
 from pinproof.evidence.store import Store
 from pinproof.judge import judgement
-from pinproof.locks import installer as installers
-from pinproof.locks.lock import Lock
 from pinproof.matrix import selection
 from pinproof.matrix.selection import Selection
 from pinproof.options import Options, root
@@ -24,7 +21,7 @@ from pinproof.plan import plan, preview, recipe
 from pinproof.plan.plan import Plan, State, Step
 from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
-from pinproof.report import pins, results
+from pinproof.report import results
 from pinproof.report.results import Row
 from pinproof.run import progress, runner, scheduler
 from pinproof.run.execute import Executor, now
@@ -88,30 +85,6 @@ def recall(options: Options) -> Proof:
         backend, python = Store(options.store).remembered(chosen.matrix.name)
         options = replace(options, backend=backend, python=python)
     return _Run(options, machine, chosen, Store(options.store), sys.stderr).recall()
-
-
-def pin(options: Options, out_dir: Path) -> tuple[Path, ...]:
-    """Write the pins of the chosen cell, or of the best one, and return the files.
-
-    Raises UnsafePinError where it is not SAFE.
-    """
-    proof = recall(options)
-    judged = {row.cell.id: row for row in proof.rows}
-    best = pins.best((row.cell, row.judgement) for row in proof.rows) if not options.cells else None
-    row = judged[best.id if best else options.cells[0]]
-    work = proof.works.get(row.cell.id)
-    lock = work.pinned(runner.wheels_of(work, Store(options.store))) if work else None
-    return pins.write(
-        row.cell,
-        row.judgement,
-        row.evidence,
-        lock or Lock(python=""),
-        out_dir,
-        system=work.system if work else None,
-        env=dict(work.settings.env) if work else {},
-        without=work.settings.without if work else (),
-        sources=installers.installer(offline=options.offline).sources,
-    )
 
 
 class _Run:

@@ -10,7 +10,7 @@ import empty_cells
 import pytest
 from judged import record
 
-from pinproof import workflow
+from pinproof import takeaway, workflow
 from pinproof.errors import ExitCode, InfrastructureError, UnsafePinError
 from pinproof.evidence.evidence import Outcome, digest_of
 from pinproof.evidence.store import Store
@@ -85,7 +85,7 @@ def test_a_cell_that_is_not_safe_is_not_pinned(tmp_path: Path) -> None:
     (row,) = proof.rows
     for cells in ((row.cell.id,), ()):
         with pytest.raises(UnsafePinError):
-            workflow.pin(empty_cells.options(tmp_path, cells=cells), tmp_path / "pins")
+            takeaway.pin(empty_cells.options(tmp_path, cells=cells), tmp_path / "pins")
     assert not (tmp_path / "pins").exists()
 
 

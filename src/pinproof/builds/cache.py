@@ -123,6 +123,25 @@ class Cache:
         except OSError:
             return False
 
+    def adopt(self, key: str, other: Cache) -> Record | None:
+        """Take the wheel of `key` over from another cache, unless it is here; return its record.
+
+        None where neither has it with the bytes that were built. `other` is left as it is.
+        """
+        if (known := self.find(key)) is not None:
+            return known
+        record = self._read(other.record_path(key))
+        if record is None or record.key != key or not other.is_whole(record):
+            return None
+        partial = self.root / f"{key[:SHORT]}-{os.getpid()}.partial"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(other.wheel_path(record), partial)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise disk_error(partial, error) from None
+        return self.publish(record, partial)
+
     def quarantine(self, record: Record) -> None:
         """Put a wheel that is not the one that was built aside, and forget its record."""
         path = self.wheel_path(record)

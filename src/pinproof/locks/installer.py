@@ -61,6 +61,13 @@ class Installer:
         )
 
     @property
+    def pip_args(self) -> tuple[str, ...]:
+        """The same for pip, which has its own configuration besides."""
+        if self.house is not None:
+            return ("--no-index", "--find-links", str(self.house.directory))
+        return ("--no-index",) if self.offline else ()
+
+    @property
     def is_open(self) -> bool:
         """True where an index can be asked for more than what lies here."""
         return not (self.house or self.offline or self.no_index)

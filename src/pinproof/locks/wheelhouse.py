@@ -2,7 +2,8 @@
 
 Beside the wheels lies ``wheelhouse.json`` with their sha256, the cells that each is for, and
 every lock. So the machine without a network takes the very locks that were made where the
-indexes were, and a combination that no index could satisfy stays a conflict there.
+indexes were, and a combination that no index could satisfy stays a conflict there. In ``builds``
+lie wheels that were built from source, as `pinproof.builds.cache` keeps them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pinproof.locks.lock import Request
 from pinproof.locks.resolution import Resolution
 
 MANIFEST = "wheelhouse.json"
+BUILDS = "builds"
 SCHEMA = 1
 
 #: Who a wheel is for, where it is for Pinproof itself and not for a cell.
@@ -94,29 +96,39 @@ def key_of(request: Request) -> str:
 
 
 def load(directory: Path) -> House:
-    """Read the wheelhouse in `directory`.
+    """Read the wheelhouse in `directory`, and see that no wheel is missing or cut off.
 
     Raises ConfigurationError where it is none, is of a later format, or lacks a wheel.
     """
-    remedy = "copy the directory again, whole, or make it with scripts/make_wheelhouse.py"
+    house = read(directory)
+    for wheel in house.wheels:
+        path = directory / wheel.file
+        if not path.is_file() or path.stat().st_size != wheel.size:
+            raise ConfigurationError(
+                f"the wheelhouse {directory} lacks {wheel.file}, or has another one",
+                remedy="copy the directory again, whole, or collect its cells again",
+            )
+    return house
+
+
+def read(directory: Path) -> House:
+    """Read what the wheelhouse in `directory` should hold, whether it does or not.
+
+    Raises ConfigurationError where it is none, or is of a later format.
+    """
     try:
         raw = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         if raw["schema"] != SCHEMA:
             raise ConfigurationError(
                 f"{directory / MANIFEST} is of schema {raw['schema']}; this version reads {SCHEMA}"
             )
-        house = _from_json(raw, directory)
+        return _from_json(raw, directory)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ConfigurationError(
-            f"{directory} is no wheelhouse: its {MANIFEST} is missing or damaged", remedy=remedy
+            f"{directory} is no wheelhouse: its {MANIFEST} is missing or damaged",
+            remedy="copy the directory again, whole, or make it: scripts/make_wheelhouse.py"
+            " collects a matrix, nox -s archive safe cells",
         ) from None
-    for wheel in house.wheels:
-        path = directory / wheel.file
-        if not path.is_file() or path.stat().st_size != wheel.size:
-            raise ConfigurationError(
-                f"the wheelhouse {directory} lacks {wheel.file}, or has another one", remedy=remedy
-            )
-    return house
 
 
 def save(house: House) -> None:

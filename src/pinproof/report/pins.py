@@ -69,12 +69,7 @@ def write(
 
     Raises UnsafePinError where the cell is not SAFE, InfrastructureError where the disk refuses.
     """
-    if judgement.verdict is not Verdict.SAFE:
-        raise UnsafePinError(
-            f"{cell.id} is {judgement.verdict}, so it is not pinned",
-            cause=judgement.reason,
-            remedy="pins are written for SAFE cells alone: nox -s pins -- best takes the best one",
-        )
+    require_safe(cell, judgement)
     constraints, why = out_dir / "constraints.txt", out_dir / "PINS.md"
     brought, left_out = system or {}, tuple(without)
     command = f"{INSTALL} --no-deps" if brought or left_out else INSTALL
@@ -83,6 +78,16 @@ def write(
     text = why_text(cell, judgement, evidence, lock, brought, tuple(sources), command, conditions)
     write_text(why, text)
     return constraints, why
+
+
+def require_safe(cell: Cell, judgement: Judgement, what: str = "pinned") -> None:
+    """Raise UnsafePinError where `cell` is not SAFE: only such a cell is pinned, or archived."""
+    if judgement.verdict is not Verdict.SAFE:
+        raise UnsafePinError(
+            f"{cell.id} is {judgement.verdict}, so it is not {what}",
+            cause=judgement.reason,
+            remedy=f"only SAFE cells are {what}: name `best` to take the best one",
+        )
 
 
 def constraints_text(

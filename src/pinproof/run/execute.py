@@ -53,6 +53,9 @@ End = Callable[[Step, Evidence], None]
 _BEGINS = re.compile(r"nox > Running session (\S+)$")
 _ENDS = re.compile(r"nox > Session (\S+) (?:was successful|failed|aborted)\b")
 
+#: How uv says that an index has nothing to satisfy a pin with.
+_VANISHED = "No solution found when resolving dependencies"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Executor:
@@ -285,6 +288,9 @@ def classify(
     if finding is not None and finding.is_machine:
         return Outcome.INFRA, finding.line
     reason = triage.reason(finished.output, stage)
+    if stage is Stage.INSTALL and _VANISHED in finished.output:
+        # The lock was made of files that were there: what lost them is no fault of theirs.
+        return Outcome.INFRA, f"a file of the lock is nowhere to be found any more: {reason}"
     if stage is Stage.BUILD and status == ExitCode.INFRASTRUCTURE:
         return Outcome.INFRA, reason
     ended = signal_name(status or 0)

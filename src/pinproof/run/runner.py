@@ -18,7 +18,7 @@ from pinproof.builds.cache import Cache
 from pinproof.errors import InfrastructureError, PinproofError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome
 from pinproof.evidence.store import Store, read_json, write_json, write_text
-from pinproof.locks import pipconfig, resolve
+from pinproof.locks import pipconfig, resolve, wheelhouse
 from pinproof.locks.installer import Installer
 from pinproof.locks.lock import Lock, Wheel
 from pinproof.plan import recipe
@@ -67,6 +67,10 @@ class Runner:
             if step.stage is Stage.RESOLVE:
                 started(step)
                 end(step, self._resolve(step, work, cancel))
+                continue
+            if step.stage is Stage.BUILD and self._is_archived(step):
+                started(step)
+                end(step, self.executor.evidence(step, Outcome.OK, "", {}, now(), 0.0))
                 continue
             try:
                 problem = self._damage(step.owner) if step.stage.measures else ""
@@ -131,6 +135,14 @@ class Runner:
             outcome = Outcome.CANCELLED
         seconds = time.monotonic() - began
         return self.executor.evidence(step, outcome, reason, data, started, seconds)
+
+    def _is_archived(self, step: Step) -> bool:
+        """Say if a wheelhouse has what the step would build; then it is taken from there."""
+        house = self.installer().house
+        if house is None:
+            return False
+        archived = Cache(house.directory / wheelhouse.BUILDS)
+        return Cache(self.executor.store.builds).adopt(step.digest, archived) is not None
 
     def _built(self, step: Step, evidence: Evidence) -> Evidence:
         record = Cache(self.executor.store.builds).find(step.digest)

@@ -103,3 +103,25 @@ def test_prune_keeps_what_is_used_and_what_is_being_built(tmp_path: Path) -> Non
     assert not cache.wheel_path(stale).exists()
     assert cache.work_dir("4" * 64).exists()
     assert not cache.work_dir("3" * 64).exists()
+
+
+def test_a_wheel_is_taken_over_from_another_cache_once_and_leaves_that_as_it_is(
+    tmp_path: Path,
+) -> None:
+    archive, cache = Cache(tmp_path / "archive"), Cache(tmp_path / "here")
+    record = publish(archive)
+    assert cache.adopt(KEY, archive) == record
+    assert cache.find(KEY) == record
+    assert archive.find(KEY) == record
+    archive.wheel_path(record).unlink()
+    assert cache.adopt(KEY, archive) == record
+    assert {path.name for path in cache.root.iterdir()} == {"keys", "wheels"}
+
+
+def test_a_damaged_wheel_is_not_taken_over_and_stays_where_it_is(tmp_path: Path) -> None:
+    archive, cache = Cache(tmp_path / "archive"), Cache(tmp_path / "here")
+    path = archive.wheel_path(publish(archive))
+    path.write_bytes(b"WHEEL")
+    assert cache.adopt(KEY, archive) is None
+    assert path.read_bytes() == b"WHEEL"
+    assert cache.find(KEY) is None

@@ -1,0 +1,193 @@
+"""An archive: a wheelhouse that grows, with the very files of cells that were proven.
+
+A nightly leaves its index after some weeks, and a lock that names it is then worth nothing. An
+archive keeps the wheels themselves, those that were built from source too, and those that
+Pinproof needs; a cell is made from it again as from any other wheelhouse.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pinproof.builds.cache import Cache
+from pinproof.errors import ConfigurationError, InfrastructureError
+from pinproof.evidence.store import disk_error, sha256
+from pinproof.locks import collect, gather, wheelhouse
+from pinproof.locks.gather import Tell
+from pinproof.locks.installer import Installer
+from pinproof.locks.lock import Request
+from pinproof.locks.resolution import Resolution
+from pinproof.locks.resolve import resolve
+from pinproof.locks.wheelhouse import BUILDS, HOST, MANIFEST, Entry, House, Wheel, key_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proven:
+    """A cell to keep: what it asked for, what it got, the keys of the wheels built for it."""
+
+    cell: str
+    matrix: str
+    request: Request
+    resolution: Resolution
+    builds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """A file of an archive that is not the one that was put there, and whose it is."""
+
+    file: str
+    what: str
+    cells: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        whose = f", for {', '.join(self.cells)}" if self.cells else ""
+        return f"{self.file} {self.what}{whose}"
+
+
+def add(
+    out: Path,
+    proven: Sequence[Proven],
+    *,
+    built: Cache,
+    installer: Installer,
+    requirements: tuple[str, ...] = (),
+    tell: Tell = gather.silent,
+) -> House:
+    """Put the files of `proven` cells into the archive in `out`, and return what that holds.
+
+    What it holds already is kept. `built` is the cache that their builds are in, `requirements`
+    are those of Pinproof itself. Raises ConfigurationError where `out` is something else, or
+    holds other files for the same request; InfrastructureError where a file cannot be had.
+    """
+    old = wheelhouse.read(out) if (out / MANIFEST).exists() else _empty(out)
+    entries = {
+        key_of(each.request): Entry(
+            key=key_of(each.request), excludes=each.request.excludes, resolution=each.resolution
+        )
+        for each in proven
+    }
+    cells = {each.cell: key_of(each.request) for each in proven}
+    _reject_others(old, entries, cells)
+    if requirements:
+        request = collect.host_request(requirements, old.python, old.platform)
+        key = cells[HOST] = key_of(request)
+        known = old.entries.get(key)
+        entries[key] = known or Entry(key=key, excludes=(), resolution=resolve(request, installer))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(out, error) from None
+    source = installer.pip_args
+    found = gather.wheels(out, entries, cells, platform=old.platform, source=source, tell=tell)
+    _keep_builds(out, proven, built)
+    house = _merged(old, found, entries, cells, [each.matrix for each in proven])
+    wheelhouse.save(house)
+    return wheelhouse.load(out)
+
+
+def verify(out: Path) -> list[Damage]:
+    """Read every file of the archive in `out` again, and name those that are damaged.
+
+    Raises ConfigurationError where `out` is no archive.
+    """
+    house = wheelhouse.read(out)
+    damaged = [
+        Damage(file=wheel.file, what=what, cells=wheel.cells)
+        for wheel in house.wheels
+        if (what := _damage(out / wheel.file, wheel.sha256))
+    ]
+    cache = Cache(out / BUILDS)
+    for record in cache.records():
+        path = cache.wheel_path(record)
+        if what := _damage(path, record.sha256):
+            damaged.append(Damage(file=str(path.relative_to(out)), what=what))
+    return damaged
+
+
+def _damage(path: Path, digest: str) -> str:
+    try:
+        return "" if sha256(path) == digest else "is not the file that was archived"
+    except FileNotFoundError:
+        return "is gone"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _empty(out: Path) -> House:
+    return House(
+        directory=out,
+        matrix="",
+        python="{}.{}".format(*sys.version_info[:2]),
+        platform=collect.this_platform(),
+        wheels=(),
+        entries={},
+        cells={},
+    )
+
+
+def _reject_others(old: House, entries: Mapping[str, Entry], cells: Mapping[str, str]) -> None:
+    """Raise where the archive answers a request with other files: it could only give back one."""
+    for cell, key in cells.items():
+        known, found = old.entries.get(key), entries[key].resolution
+        there = known.resolution.lock.pins if known and known.resolution else None
+        if there is None or found is None or there == found.lock.pins:
+            continue
+        other = next(iter(set(found.lock.pins) - set(there)), None)
+        raise ConfigurationError(
+            f"{old.directory} holds other files for {cell}",
+            cause=f"{other.name} is now {other.version}" if other else "",
+            remedy="archive into another directory, or name the version in the matrix in place of"
+            " what moves",
+        )
+
+
+def _keep_builds(out: Path, proven: Sequence[Proven], built: Cache) -> None:
+    kept = Cache(out / BUILDS)
+    for each in proven:
+        for key in each.builds:
+            if kept.adopt(key, built) is None:
+                raise InfrastructureError(
+                    f"a wheel that was built for {each.cell} is not there",
+                    cause="it was removed or edited since",
+                    remedy="run the cell again: it is built anew",
+                )
+
+
+def _merged(
+    old: House,
+    found: Sequence[Wheel],
+    entries: Mapping[str, Entry],
+    cells: Mapping[str, str],
+    matrices: Sequence[str],
+) -> House:
+    names = dict.fromkeys([*filter(None, old.matrix.split(", ")), *matrices])
+    whole = {**old.entries, **entries}
+    notes = (note for each in whole.values() if each.resolution for note in each.resolution.notes)
+    return House(
+        directory=old.directory,
+        matrix=", ".join(names),
+        python=old.python,
+        platform=old.platform,
+        wheels=tuple(_united(old.wheels, found)),
+        entries=whole,
+        cells={**old.cells, **cells},
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _united(old: Sequence[Wheel], found: Sequence[Wheel]) -> Iterator[Wheel]:
+    """Yield every file once, with all the cells that it is for."""
+    known = {wheel.file: wheel for wheel in old}
+    for wheel in found:
+        before = known.get(wheel.file, wheel)
+        if before.sha256 != wheel.sha256:
+            raise InfrastructureError(f"the archive holds another file called {wheel.file}")
+        cells = tuple(dict.fromkeys([*before.cells, *wheel.cells]))
+        known[wheel.file] = Wheel(
+            file=wheel.file, sha256=wheel.sha256, size=wheel.size, cells=cells
+        )
+    yield from (known[file] for file in sorted(known))
