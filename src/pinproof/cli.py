@@ -386,6 +386,7 @@ def audit(asked: Asked) -> ExitCode:
     option("--attention", metavar="SOURCE", default="", help="vLLM: its FlashAttention's source"),
     option("-j", "--jobs", metavar="N", type=int, help="compilers side by side"),
     option("--order", metavar="FILE", type=Path, help="a build as JSON, in place of the rest"),
+    option("--json", metavar="FILE", type=Path, help="write how the wheel came to be as JSON"),
     _STORE,
     examples=[
         "pinproof build flash-attn 2.8.3.post2 --arch sm_90 --profile serving --python python3",
@@ -419,7 +420,7 @@ def build(asked: Asked) -> ExitCode:
     )
     store = _given(asked.store, ".pinproof")
     say = functools.partial(print, flush=True)
-    print(verbs.build(wanted, store, asked.python, say, jobs=asked.jobs))
+    print(verbs.build(wanted, store, asked.python, say, jobs=asked.jobs, json=asked.json))
     return ExitCode.OK
 
 

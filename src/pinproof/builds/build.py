@@ -87,7 +87,8 @@ class Build:
     def inputs(self) -> dict[str, Any]:
         """Return everything that decides what the wheel holds."""
         attention = self.attention
-        edits = [each.name for each in self.knobs.attention_edits] if attention else []
+        knobs = self.knobs
+        edits = (*knobs.savings, *(knobs.attention_edits if attention else ()))
         return {
             "project": self.project,
             "source": f"{self.source.kind} {self.source.identity}",
@@ -98,7 +99,7 @@ class Build:
             "python": self.python,
             "env": self.variables,
             "attention": f"{attention.kind} {attention.identity}" if attention else "",
-            "edits": edits,
+            "edits": [each.name for each in edits],
             "compiler": self.compiler,
             "platform": self.platform,
         }

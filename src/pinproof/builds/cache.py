@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ class Record:
 
     ``inputs`` are what the key names, ``tools`` the versions of what was used, ``without`` the
     features that were left out, ``libraries`` the audit of every shared library in the wheel (see
-    `pinproof.audit.library`), ``log`` the sha256 of the build's output, ``seconds`` its wall time.
+    `pinproof.audit.library`), ``log`` the sha256 of the build's output, ``seconds`` its wall time,
+    ``units`` the seconds that each translation unit took.
     """
 
     key: str
@@ -50,6 +51,7 @@ class Record:
     jobs: int
     seconds: float
     built: str
+    units: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""

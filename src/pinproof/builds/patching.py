@@ -22,16 +22,22 @@ class Edit:
 
     def apply(self, tree: Path) -> None:
         """Make the edit. Raises ConfigurationError unless the text stands there exactly once."""
-        path = tree / self.file
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        changed, count = re.subn(self.pattern, self.replacement, text)
+        count = self.attempt(tree)
         if count != 1:
             raise ConfigurationError(
                 f"{self.name}: {self.file} has the text to change {count} times, and not once",
                 cause="this release of the source is written otherwise",
                 remedy="build without it, or bring a patch of your own",
             )
-        path.write_text(changed, encoding="utf-8")
+
+    def attempt(self, tree: Path) -> int:
+        """Make the edit if the text stands there exactly once; return how often it stands there."""
+        path = tree / self.file
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        changed, count = re.subn(self.pattern, self.replacement, text)
+        if count == 1:
+            path.write_text(changed, encoding="utf-8")
+        return count
 
 
 def apply(patches: Iterable[Path], tree: Path) -> None:

@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from pinproof.builds.patching import Edit
 from pinproof.builds.source import Kind, Source
+from pinproof.builds.units import Union
 from pinproof.errors import ConfigurationError, did_you_mean
 
 PROFILES = ("full", "serving", "custom")
@@ -26,12 +27,37 @@ NOT_SERVED = ("backward", "dropout", "alibi", "softcap")
 #: What flash-attn can be built without: each is a macro, and a call that needs it is refused.
 FEATURES = (*NOT_SERVED, "local", "uneven_k")
 
-#: Units of flash-attn by how long they take, the slowest first. Measured for sm_90, serving, in
-#: seconds of a processor: split head dimension 128 141, forward 128 75, backward 128 13.
+#: Units of flash-attn by how long they take, the slowest first. Measured for sm_90, serving without
+#: uneven_k, in seconds of a processor: split 128 causal 67, forward 128 52, no backward at all 11.
+#: Without the causal mask a unit holds kernels with a window too.
 SLOWEST = (
-    *(f"flash_fwd_split_hdim{size}_" for size in (256, 192, 128, 96, 64)),
-    *(f"flash_fwd_hdim{size}_" for size in (256, 192)),
-    *("flash_fwd_split_hdim32_", "flash_fwd_hdim128_", "flash_api", "flash_fwd_"),
+    *(rf"flash_fwd_split_hdim{size}_\w+?16_sm" for size in (256, 128, 64, 192, 96)),
+    *(rf"flash_fwd_split_hdim{size}_" for size in (256, 128, 64, 192, 96)),
+    *(rf"flash_fwd_hdim{size}_\w+?16_sm" for size in (256, 128, 192, 96)),
+    *("flash_fwd_split_hdim32_", "flash_api", r"flash_fwd_hdim(128|256)_", "flash_fwd_"),
+)
+
+#: The backward's units; where it is left out they hold nothing that runs.
+BACKWARD = Union(
+    name="the units of no backward as one",
+    listing="setup.py",
+    folder="csrc/flash_attn/src",
+    names=tuple(
+        f"flash_bwd_hdim{size}_{dtype}{causal}_sm80.cu"
+        for causal in ("", "_causal")
+        for size in (32, 64, 96, 128, 192, 256)
+        for dtype in ("fp16", "bf16")
+    ),
+    into="flash_bwd_none.cu",
+)
+
+#: Its forward hands the softmax out only under dropout; without that its kernels for it are dead.
+#: Where uneven_k is there they are the same kernels as for an uneven head dimension.
+DEAD = Edit(
+    name="no kernels for the softmax of a dropout that is not there",
+    file="csrc/flash_attn/src/flash_fwd_launch_template.h",
+    pattern=r"BOOL_SWITCH\(return_softmax, ReturnSoftmaxConst",
+    replacement="DROPOUT_SWITCH(return_softmax, ReturnSoftmaxConst",
 )
 
 #: From here on vLLM's modules use torch's stable ABI: one wheel serves every torch.
@@ -46,14 +72,16 @@ class Knobs:
     """What a project is told: variables, the features left out, edits of a tree, memory per unit.
 
     ``gib_per_unit`` is the most that one run of the compiler takes, ``slowest`` are patterns of the
-    units that take longest, in that order. ``attention_edits`` are for the tree that vLLM builds
-    its FlashAttention from.
+    units that take longest, in that order. ``savings`` leave out work that changes no kernel, where
+    the tree is written as they expect. ``attention_edits`` are for the tree that vLLM builds its
+    FlashAttention from.
     """
 
     env: dict[str, str]
     without: tuple[str, ...] = ()
     gib_per_unit: float = 7.0
     slowest: tuple[str, ...] = ()
+    savings: tuple[Edit | Union, ...] = ()
     attention_edits: tuple[Edit, ...] = ()
 
 
@@ -111,7 +139,12 @@ def _flash_attn(archs: str, profile: str, without: Sequence[str]) -> Knobs:
         env |= dict.fromkeys(("NVCC_APPEND_FLAGS", "CFLAGS", "CXXFLAGS"), macros)
     # The largest unit that was measured took 6.9 GiB in full, and 4.2 GiB for serving.
     most = 4.5 if set(NOT_SERVED) <= set(left_out) else 7.0
-    return Knobs(env=env, without=left_out, gib_per_unit=most, slowest=SLOWEST)
+    savings: list[Edit | Union] = [BACKWARD] if "backward" in left_out else []
+    if {"dropout", "uneven_k"} <= set(left_out):
+        savings.append(DEAD)
+    return Knobs(
+        env=env, without=left_out, gib_per_unit=most, slowest=SLOWEST, savings=tuple(savings)
+    )
 
 
 def _vllm(archs: str) -> Knobs:

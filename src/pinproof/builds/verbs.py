@@ -13,7 +13,7 @@ from pinproof.builds.cache import Cache, Pruned, Record
 from pinproof.builds.project import knobs, reads_torch
 from pinproof.builds.source import Kind
 from pinproof.errors import ConfigurationError, did_you_mean
-from pinproof.evidence.store import read_json
+from pinproof.evidence.store import read_json, write_json
 from pinproof.run import environment
 from pinproof.run.machine import this_machine
 
@@ -73,10 +73,19 @@ def ordered(path: Path) -> Build:
         raise ConfigurationError(f"{path} holds no build") from None
 
 
-def build(wanted: Build, store: Path, python: Path, say: Say, *, jobs: int | None = None) -> str:
+def build(
+    wanted: Build,
+    store: Path,
+    python: Path,
+    say: Say,
+    *,
+    jobs: int | None = None,
+    json: Path | None = None,
+) -> str:
     """Build it, or take it from the cache of `store`, and say what the wheel holds.
 
-    Raises what `make.make` raises.
+    `json` is where its record is written, with the place of the wheel. Raises what `make.make`
+    raises.
     """
     if wanted.source.kind is Kind.WHEEL:
         raise ConfigurationError(
@@ -89,6 +98,8 @@ def build(wanted: Build, store: Path, python: Path, say: Say, *, jobs: int | Non
     site = make.Site(python=python.absolute(), toolkit=home, env={**env, "PATH": tools}, jobs=jobs)
     held = Cache(store / "builds")
     made = make.make(wanted, held, site, say)
+    if json is not None:
+        write_json(json, {**made.to_json(), "path": str(held.wheel_path(made))})
     held_code = [f"{each['status']:<11} {each['file']}  {_units(each)}" for each in made.libraries]
     return "\n".join([str(held.wheel_path(made)), _line(made), *held_code])
 

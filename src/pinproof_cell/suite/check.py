@@ -12,6 +12,7 @@ from typing import Any
 
 from pinproof_cell.judge import thresholds
 from pinproof_cell.request import SCHEMA
+from pinproof_cell.suite import absent
 from pinproof_cell.suite import checks as suites
 from pinproof_cell.suite.harness import vote
 from pinproof_cell.suite.supervise import Run, Suite, supervise
@@ -51,15 +52,30 @@ the kernel, INCONCLUSIVE or HARNESS-BROKEN; 2 wrong words
 
 def arguments(sub: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    sub.add_argument("--provider", required=True, metavar="FILE.py:NAME", help="the callable")
+    sub.add_argument(
+        "--provider", required=True, metavar="FILE.py:NAME", help="the callable, or a known name"
+    )
     sub.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     sub.add_argument("--suite", default="quick", choices=("quick", "full"))
     sub.add_argument("--seed", type=int, default=0, help="of the inputs")
+    sub.add_argument(
+        "--without",
+        default=[],
+        action="append",
+        choices=sorted(absent.LEFT_OUT),
+        help="a feature that its build left out: its refusal is expected; may be repeated",
+    )
 
 
 def main(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Run the verb; returns its document and the exit status."""
-    document = run(options.provider, device=options.device, suite=options.suite, seed=options.seed)
+    document = run(
+        options.provider,
+        device=options.device,
+        suite=options.suite,
+        seed=options.seed,
+        without=options.without,
+    )
     print(table(document))
     return document, 0 if document["verdict"] == PASS else 1
 
@@ -70,6 +86,7 @@ def run(
     device: str = "cpu",
     suite: str = "quick",
     seed: int = 0,
+    without: Sequence[str] = (),
     checks: Sequence[str] | None = None,
     check_limit: float | None = None,
     say: Callable[[str], None] = lambda line: print(line, flush=True),
@@ -86,14 +103,23 @@ def run(
         most_deaths=MOST_DEATHS,
         say=say,
     )
-    absent = {"status": HARNESS_BROKEN, "failures": [{"case": device, "reason": missing}]}
-    voted, seen = (absent, None) if missing else vote(plan)
+    no_vote = {"status": HARNESS_BROKEN, "failures": [{"case": device, "reason": missing}]}
+    voted, seen = (no_vote, None) if missing else vote(plan)
     judged = Run({}, []) if voted["status"] != PASS else supervise(provider, plan)
     verdict, reason, failing = verdict_of(judged, voted)
+    supports = judged.session.get("supports") or []
+    cases = [
+        absent.marked(found, check, without, supports) | suites.facts(check)
+        for found in judged.checks
+        for check in (suites.by_id(found["id"]),)
+    ]
     return {
         "schema": SCHEMA,
         "stage": "check",
         "provider": provider,
+        "version": judged.session.get("version"),
+        "extensions": judged.session.get("extensions") or [],
+        "without": list(without),
         "suite": suite,
         "seed": seed,
         "device": seen,
@@ -102,12 +128,16 @@ def run(
         "reason": reason,
         "failing": failing,
         "unsupported": [
-            {"case": check["id"], "reason": "; ".join(check["reasons"])}
-            for check in judged.checks
+            {
+                "case": check["id"],
+                "reason": "; ".join(check["reasons"]),
+                "absent": check["absent"],
+            }
+            for check in cases
             if check["status"] == "UNSUPPORTED"
         ],
         "harness": voted,
-        "cases": [check | suites.facts(suites.by_id(check["id"])) for check in judged.checks],
+        "cases": cases,
         "seconds": round(time.monotonic() - started, 1),
     }
 
@@ -166,10 +196,12 @@ def table(document: Mapping[str, Any]) -> str:
     """Return the document for a person: the failing checks, then the verdict."""
     lines = [f"{found['status']:9}{_sentence(found)}" for found in document["failing"]]
     lines += [f"harness  {x['case']}: {x['reason']}" for x in document["harness"]["failures"]]
-    unsupported = len(document["unsupported"])
+    expected = sum(bool(refused["absent"]) for refused in document["unsupported"])
+    unsupported = len(document["unsupported"]) - expected
     passed = sum(case["status"] == PASS for case in document["cases"])
     counts = f"{passed} of {len(document['cases'])} checks pass"
     counts += f", {unsupported} unsupported" if unsupported else ""
+    counts += f", {expected} refused as built" if expected else ""
     told = f": {document['reason']}" if document["reason"] else ""
     lines += [f"{document['provider']}: {document['verdict']}{told}"]
     lines += [f"{counts}, {document['seconds']:.0f} s, suite {document['suite']}"]

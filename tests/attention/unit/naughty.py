@@ -56,3 +56,9 @@ def naughty(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> Any:
         case 257:
             return (out.float() * 1.01).to(out.dtype), lse
     return out, lse
+
+
+def left_out(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+    if arguments["softcap"] or arguments["alibi_slopes"] is not None:
+        raise RuntimeError("This build does not support softcap, nor ALiBi.")
+    return HONEST(q, k, v, **arguments)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pinproof_cell.suite import check, checks
+from pinproof_cell.suite import absent, check, checks
+from pinproof_cell.suite.cases import Case
 from pinproof_cell.suite.supervise import Run, Suite, supervise
 
 HERE = Path(__file__).parent
@@ -189,3 +190,38 @@ def test_the_help_shows_the_signature_and_an_example() -> None:
     assert done.returncode == 0
     assert "-> (out, lse)" in done.stdout
     assert "--provider mykernel.py:attention" in done.stdout
+
+
+def test_what_a_build_left_out_is_neither_a_failure_nor_a_pass() -> None:
+    """A refusal that the build explains is told apart from one that nothing explains."""
+    plain, capped, sloped = first("128x128"), first("128x217"), first("108x256")
+    run = judged(provider("left_out"), [plain, capped, sloped])
+    supports = run.session["supports"]
+    found = {
+        result["id"]: absent.marked(result, checks.by_id(result["id"]), ["softcap"], supports)
+        for result in run.checks
+    }
+    assert [found[name]["status"] for name in (plain, capped, sloped)] == [
+        "PASS",
+        "UNSUPPORTED",
+        "UNSUPPORTED",
+    ]
+    assert [found[name]["absent"] for name in (plain, capped, sloped)] == [[], ["softcap"], []]
+    bare = absent.marked(run.checks[1], checks.by_id(capped), ["softcap"], {"bf16", "fp16"})
+    assert bare["absent"] == [], "what a candidate does not admit is no matter of its build"
+
+
+@pytest.mark.parametrize(
+    ("case", "features"),
+    [
+        (Case(8, 8), []),
+        (Case(8, 8, 160), ["uneven_k"]),
+        (Case(8, 8, 64, head_dim_v=40), ["uneven_k"]),
+        (Case(8, 8, window=(3, 0), dropout=0.1, backward=True), ["backward", "dropout", "local"]),
+        (Case(8, 8, alibi=True, softcap=2.0), ["alibi", "softcap"]),
+    ],
+)
+def test_each_feature_that_a_build_can_lack_is_seen_in_a_call(
+    case: Case, features: list[str]
+) -> None:
+    assert absent.asked(case, absent.LEFT_OUT) == features
