@@ -25,6 +25,7 @@ from pinproof.plan.stage import Stage
 from pinproof.report import defects as known
 from pinproof.report import explain as explanation
 from pinproof.report import report, results
+from pinproof.run.execute import now
 from pinproof.run.machine import this_machine
 
 command = Command(
@@ -40,7 +41,7 @@ _CELLS = option(
     "--cell", dest="cells", metavar="ID", action="append", help="only this cell; may be repeated"
 )
 _BACKEND = (
-    option("--backend", metavar="NAME", help="uv or system, for every cell"),
+    option("--backend", metavar="NAME", help="uv, system or conda, for every cell"),
     option("--python", metavar="EXE", help="the interpreter that the system back end uses"),
 )
 _WHEELHOUSE = option(
@@ -443,6 +444,48 @@ def cache(asked: Asked) -> ExitCode:
     lines, well = verbs.cache(asked.action, _given(asked.store, ".pinproof"), asked.days)
     print(*lines, sep="\n")
     return ExitCode.OK if well else ExitCode.UNSAFE
+
+
+@command.verb(
+    "conda",
+    option("action", metavar="lock|check|install", help="what to do with conda environments"),
+    option("names", metavar="ENV", nargs="*", help="as in envs/; lock and check: default all"),
+    option("--into", metavar="DIR", type=Path, help="install: where to"),
+    option(
+        "--with",
+        dest="executable",
+        metavar="EXE",
+        default="",
+        help="install: by conda-lock and conda, mamba or micromamba; else rattler installs",
+    ),
+    switch("--offline", "install: only what was downloaded before"),
+    _STORE,
+    examples=[
+        "pinproof conda lock cuda-13.0",
+        "pinproof conda check",
+        "pinproof conda install cuda-13.0 --into toolkit",
+    ],
+)
+def conda(asked: Asked) -> ExitCode:
+    """Lock conda environments by the bytes of every package, check the locks, install one.
+
+    No conda is needed, nor the GPU that is locked for: the specification in envs/ declares it.
+    Exit code: 1 a lock is stale, 2 a specification cannot be solved or a lock is damaged, 4 a
+    channel cannot be read or a package is not the one of its lock; the old lock stays.
+    """
+    from pinproof.locks.conda import verbs
+
+    return verbs.conda(
+        asked.action,
+        asked.names,
+        root=options.root(),
+        store=_given(asked.store, ".pinproof"),
+        at=now()[:19] + "Z",
+        say=functools.partial(print, flush=True),
+        into=asked.into,
+        offline=asked.offline,
+        executable=asked.executable,
+    )
 
 
 @command.verb(

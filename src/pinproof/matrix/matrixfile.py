@@ -35,6 +35,7 @@ _NAME = Form(
 _TARGET = Form(r"cpu|sm_[1-9]\d{1,2}", '"cpu", or an architecture such as "sm_120"')
 _PACKAGE = Form(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a package")
 _VARIABLE = Form(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and underscores, the first no digit")
+_CONDA = Form(r"([a-z0-9][a-z0-9._-]{0,39})?", "the name of a specification in envs/")
 _DAY = Form(r"(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))?", "a day, such as 2026-11-23")
 _STAGES = tuple(stage.value for stage in Stage)
 
@@ -43,7 +44,7 @@ _LIST_NAME = {"type": "string"}
 
 Use = Literal["serving", "training", "everything"]
 Check = Literal["correctness", "throughput", "sanitize"]
-Backend = Literal["uv", "system"]
+Backend = Literal["uv", "system", "conda"]
 Profile = Literal["full", "serving", "custom"]
 
 #: The axes whose packages can be built from source.
@@ -86,6 +87,9 @@ class Override:
 
     select: str = option(about="the cells, as an expression")
     backend: Backend | None = option(about="how environments are made", default=None)
+    conda: str = option(
+        about="the conda environment of envs/ that a cell stands on", default="", form=_CONDA
+    )
     profile: Profile | None = option(about="what source builds contain", default=None)
     env: Mapping[str, str] = option(about="environment variables", default={}, keys=_VARIABLE)
     build_env: Mapping[str, str] = option(
@@ -133,6 +137,11 @@ class Matrix:
     policy: Policy = option(about="what makes a run a success", default=Policy())
     overrides: tuple[Override, ...] = option(about="settings of some cells", default=())
     backend: Backend = option(about="how environments are made", default="uv")
+    conda: str = option(
+        about='the conda environment of envs/ that cells stand on; "" is that of their cuda axis',
+        default="",
+        form=_CONDA,
+    )
     profile: Profile = option(
         about='what source builds contain: "serving" leaves training out', default="full"
     )
@@ -160,7 +169,7 @@ class Matrix:
             known = ", ".join(get_args(Backend))
             raise ConfigurationError(
                 f"unknown back end {backend!r}.{did_you_mean(backend, get_args(Backend))}",
-                remedy=f"use one of: {known} (conda is not there yet)",
+                remedy=f"use one of: {known}",
             )
         overrides = tuple(replace(each, backend=None) for each in self.overrides)
         return replace(self, backend=backend, overrides=overrides)
@@ -215,7 +224,8 @@ class MatrixFile:
 class Settings:
     """What a matrix and its overrides give to one cell.
 
-    ``timeouts`` names every stage, ``patches`` are project and file.
+    ``timeouts`` names every stage, ``patches`` are project and file. ``conda`` is the environment
+    that a cell of that back end stands on, "" where nothing names one.
     """
 
     backend: Backend
@@ -227,6 +237,7 @@ class Settings:
     without: tuple[str, ...]
     timeouts: tuple[tuple[str, float], ...]
     exclude_newer: str
+    conda: str = ""
 
 
 def settings(matrix: Matrix, cell: Cell) -> Settings:
@@ -243,6 +254,7 @@ def settings(matrix: Matrix, cell: Cell) -> Settings:
         build_env |= override.build_env
     return Settings(
         backend=next(layer.backend for layer in reversed(layers) if layer.backend),
+        conda=next((layer.conda for layer in reversed(layers) if layer.conda), _of_cuda(cell)),
         profile=next(layer.profile for layer in reversed(layers) if layer.profile),
         env=tuple(sorted(env.items())),
         build_env=tuple(sorted(build_env.items())),
@@ -257,6 +269,12 @@ def settings(matrix: Matrix, cell: Cell) -> Settings:
         timeouts=tuple(timeouts.items()),
         exclude_newer=matrix.exclude_newer,
     )
+
+
+def _of_cuda(cell: Cell) -> str:
+    """Return the name of the conda environment that goes with the cuda axis of `cell`, or ""."""
+    version = axis.parse("cuda", cell.axis("cuda", axis.implied("cuda"))).version
+    return f"cuda-{version.major}.{version.minor}" if version else ""
 
 
 def load(path: Path) -> MatrixFile:

@@ -43,7 +43,8 @@ class CellWork:
     again every day. ``lock`` is None until its request was resolved, ``commits`` are what the git
     references of its builds name, ``built`` the sha256 of each wheel by its build's owner as far
     as it is there, and ``system`` is what the interpreter of the `system` back end
-    brings (name to version), ``records`` the sha256 of each RECORD of these.
+    brings (name to version), ``records`` the sha256 of each RECORD of these. ``conda`` is the
+    digest of the conda packages that the environment stands on, "" without any.
     """
 
     cell: Cell
@@ -52,6 +53,7 @@ class CellWork:
     request: Request
     system: Mapping[str, str] = field(default_factory=dict)
     records: Mapping[str, str] = field(default_factory=dict)
+    conda: str = ""
     day: str = ""
     lock: Lock | None = None
     commits: Mapping[str, str] = field(default_factory=dict)
@@ -120,13 +122,14 @@ def of(
     python: str,
     system: Mapping[str, str] | None = None,
     records: Mapping[str, str] | None = None,
+    conda: str = "",
     today: str = "",
     machine: Machine | None = None,
 ) -> CellWork:
     """Return the work of `cell` before anything is resolved; `python` is the default version.
 
     `system` holds name and version of what the interpreter of the `system` back end brings, and
-    `records` the sha256 of each RECORD of these.
+    `records` the sha256 of each RECORD of these; `conda` is the digest of its conda packages.
     `machine` is the one that builds what has no wheel.
 
     Raises ResolveError or ConfigurationError where it cannot be said what to install.
@@ -158,8 +161,10 @@ def of(
         request=request,
         system=system or {},
         records=records or {},
+        conda=conda,
         day=today if moves else "",
-        compiler=machine.gcc if machine else "",
+        # The compiler of a conda environment is one of its packages.
+        compiler=f"conda {conda[:16]}" if conda else machine.gcc if machine else "",
         platform=machine.platform if machine else "",
         patches={
             project: tuple(
@@ -243,6 +248,7 @@ def installed(work: CellWork, lock: Lock) -> dict[str, Any]:
         # A package that was built anew under its old version has another RECORD.
         "everything of the system": digest_of([dict(work.system), dict(work.records)]),
         "wheels": [work.built[build.owner] for build in work.builds],
+        **({"conda": work.conda} if work.conda else {}),
     }
 
 

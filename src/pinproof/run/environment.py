@@ -20,12 +20,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pinproof.errors import ConfigurationError, InfrastructureError, did_you_mean
 from pinproof.locks.installer import Installer
 from pinproof.locks.lock import Lock
 from pinproof.run import process
+
+if TYPE_CHECKING:
+    from pinproof.matrix.cell import Cell
 
 #: What of the caller's environment a cell sees. Everything else, tokens above all, stays out.
 CELL_ENV = re.compile(
@@ -82,8 +85,9 @@ class Interpreter:
 class Backend(Protocol):
     """A way to make the environment of a cell.
 
-    ``name`` is what the matrix calls it, ``nox`` what nox calls it, ``params`` what nox hands
-    on when it makes the environment.
+    ``name`` is what the matrix calls it, ``nox`` what nox calls it, ``nox_fills`` what nox is told
+    while the environment is filled, ``params`` what nox hands on when it makes the environment.
+    ``contents`` is the digest of the conda packages that it stands on, "" without any.
     """
 
     @property
@@ -91,10 +95,20 @@ class Backend(Protocol):
     @property
     def nox(self) -> str: ...  # noqa: D102
     @property
+    def nox_fills(self) -> str: ...  # noqa: D102
+    @property
+    def contents(self) -> str: ...  # noqa: D102
+    @property
     def params(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def system(self) -> Interpreter | None:
         """Return what the environment starts from, or None where it starts empty."""
+
+    def default(self, cell: Cell) -> str:
+        """Return the Python version of `cell` where its axes name none.
+
+        Raises ConfigurationError where the environment is not one for that cell.
+        """
 
     def python(self, version: str) -> str:
         """Return what nox is asked for as interpreter, for a cell of that Python version."""
@@ -114,11 +128,17 @@ class Uv:
 
     name: str = "uv"
     nox: str = "uv"
+    nox_fills: str = "uv"
+    contents: str = ""
     params: tuple[str, ...] = ()
 
     def system(self) -> Interpreter | None:
         """Return None: the environment starts empty."""
         return None
+
+    def default(self, cell: Cell) -> str:
+        """Return the running version."""
+        return "{}.{}".format(*sys.version_info[:2])
 
     def python(self, version: str) -> str:
         """Return `version`: uv finds that interpreter, or fetches it."""
@@ -128,7 +148,7 @@ class Uv:
         self, python: Path, lock_file: Path, lock: Lock, installer: Installer
     ) -> list[list[str]]:
         """Return the one ``uv pip sync``."""
-        return [_sync(python, lock_file, lock, installer)]
+        return [pip("sync", python, lock_file, lock, installer)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,11 +163,17 @@ class System:
     executable: Path
     name: str = "system"
     nox: str = "uv"
+    nox_fills: str = "uv"
+    contents: str = ""
     params: tuple[str, ...] = ()
 
     def system(self) -> Interpreter | None:
         """Return what the interpreter has."""
         return self.interpreter
+
+    def default(self, cell: Cell) -> str:
+        """Return the interpreter's version."""
+        return self.interpreter.python
 
     def python(self, version: str) -> str:
         """Return the system interpreter. Raises ConfigurationError if it is another Python."""
@@ -164,14 +190,21 @@ class System:
     ) -> list[list[str]]:
         """Return the ``uv pip sync``, and what puts the system's packages behind it."""
         overlay = [str(python), "-I", "-c", _OVERLAY, *self.interpreter.paths]
-        return [_sync(python, lock_file, lock, installer), overlay]
+        return [pip("sync", python, lock_file, lock, installer), overlay]
 
 
-def backend(name: str, *, system_python: Path | None = None) -> Backend:
+def backend(
+    name: str,
+    *,
+    system_python: Path | None = None,
+    conda: str = "",
+    store: Path = Path(".pinproof"),
+) -> Backend:
     """Return the back end that the matrix calls `name`.
 
     `system_python` is the interpreter of the system back end: where None, that of the caller's
     virtual environment if it has torch, else the first ``python3`` on PATH outside of any.
+    `conda` names the environment of the conda back end, whose packages are kept under `store`.
     Raises ConfigurationError for a name that is none.
     """
     if name == "uv":
@@ -181,12 +214,12 @@ def backend(name: str, *, system_python: Path | None = None) -> Backend:
             return System(interpreter=look(system_python), executable=system_python)
         return _system_of(os.environ)
     if name == "conda":
-        raise ConfigurationError(
-            "the conda back end is not there yet", remedy='use backend "uv" or "system"'
-        )
+        from pinproof.run import conda_environment
+
+        return conda_environment.named(conda, store)
     raise ConfigurationError(
         f"unknown back end {name!r}.{did_you_mean(name, ('uv', 'system', 'conda'))}",
-        remedy='use "uv" or "system"',
+        remedy='use "uv", "system" or "conda"',
     )
 
 
@@ -287,12 +320,14 @@ def _has_toolkit(directory: Path) -> bool:
     return any(any(directory.glob(f"{name}.so*")) for name in ("libcudart", "libcublas"))
 
 
-def _sync(python: Path, lock_file: Path, lock: Lock, installer: Installer) -> list[str]:
+def pip(verb: str, python: Path, lock_file: Path, lock: Lock, installer: Installer) -> list[str]:
+    """Return the ``uv pip sync`` of a lock, or the ``install``, which leaves what else is there."""
+    own = ("--allow-empty-requirements",) if verb == "sync" else ("--no-deps", "--requirements")
     words: Sequence[str] = (
-        *(installer.uv, "pip", "sync", "--no-progress", "--require-hashes"),
-        *("--only-binary", ":all:", "--allow-empty-requirements", "--link-mode", "hardlink"),
+        *(installer.uv, "pip", verb, "--no-progress", "--require-hashes"),
+        *("--only-binary", ":all:", "--link-mode", "hardlink"),
         *(("--torch-backend", lock.torch_backend) if lock.torch_backend else ()),
         *installer.source_args,
-        *("--python", str(python), str(lock_file)),
+        *("--python", str(python), *own, str(lock_file)),
     )
     return list(words)

@@ -291,7 +291,7 @@ def classify(
     if stage is Stage.INSTALL and _VANISHED in finished.output:
         # The lock was made of files that were there: what lost them is no fault of theirs.
         return Outcome.INFRA, f"a file of the lock is nowhere to be found any more: {reason}"
-    if stage is Stage.BUILD and status == ExitCode.INFRASTRUCTURE:
+    if status == ExitCode.INFRASTRUCTURE and stage in (Stage.BUILD, Stage.INSTALL):
         return Outcome.INFRA, reason
     ended = signal_name(status or 0)
     if ended == "SIGKILL":

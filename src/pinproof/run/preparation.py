@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pinproof.locks.installer import Installer
 from pinproof.locks.resolution import Resolution
 from pinproof.matrix import axis as axes
 from pinproof.matrix import matrixfile
+from pinproof.matrix.matrixfile import Settings
 from pinproof.matrix.selection import Selection
 from pinproof.options import Options
 from pinproof.plan import recipe
@@ -42,7 +42,7 @@ class Preparation:
         self.chosen = chosen
         self.machine = machine
         self.problems: dict[str, Evidence] = {}
-        self.backend = functools.cache(self._backend)
+        self._named = functools.cache(self._backend)
         self._commit = functools.cache(gitref.commit)
 
     @functools.cached_property
@@ -51,24 +51,31 @@ class Preparation:
         house = wheelhouse.load(self.options.wheelhouse) if self.options.wheelhouse else None
         return installers.installer(offline=self.options.offline, house=house)
 
-    def _backend(self, name: str) -> Backend:
+    def backend(self, settings: Settings) -> Backend:
+        """Return what makes the environment of a cell with these settings."""
+        return self._named(settings.backend, settings.conda if settings.backend == "conda" else "")
+
+    def _backend(self, name: str, conda: str) -> Backend:
         python = Path(self.options.python) if self.options.python else None
-        return environment.backend(name, system_python=python)
+        return environment.backend(
+            name, system_python=python, conda=conda, store=self.options.store
+        )
 
     def asked(self) -> Works:
         """Return what each cell asks for; what cannot be said is the cell's problem."""
         works: dict[str, CellWork] = {}
         matrix = self.chosen.matrix.on(cast("Any", self.options.backend))
         for cell in self.chosen.tried:
-            system = self.backend(matrixfile.settings(matrix, cell).backend).system()
-            python = system.python if system else "{}.{}".format(*sys.version_info[:2])
+            backend = self.backend(matrixfile.settings(matrix, cell))
+            system = backend.system()
             try:
                 works[cell.id] = recipe.of(
                     cell,
                     matrix,
-                    python=python,
+                    python=backend.default(cell),
                     system=system.packages if system else None,
                     records=system.records if system else None,
+                    conda=backend.contents,
                     today=now()[:10],
                     machine=self.machine,
                 )

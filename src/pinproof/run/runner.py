@@ -21,6 +21,7 @@ from pinproof.evidence.store import Store, read_json, write_json, write_text
 from pinproof.locks import pipconfig, resolve, wheelhouse
 from pinproof.locks.installer import Installer
 from pinproof.locks.lock import Lock, Wheel
+from pinproof.matrix.matrixfile import Settings
 from pinproof.plan import recipe
 from pinproof.plan.plan import Step
 from pinproof.plan.recipe import CellWork
@@ -36,11 +37,11 @@ MARK, LOOKS = "pinproof-install.json", "pinproof-files.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """Executes steps for the cells in `works`; ``backend`` finds one by its name in the matrix."""
+    """Executes steps for the cells in `works`; ``backend`` finds that of a cell by its settings."""
 
     executor: Executor
     works: Mapping[str, CellWork]
-    backend: Callable[[str], Backend]
+    backend: Callable[[Settings], Backend]
     installer: Callable[[], Installer]
 
     @functools.cached_property
@@ -156,7 +157,7 @@ class Runner:
         """Make the build's environment, and call our own `build` in it: it holds the cache."""
         store, installer = self.executor.store, self.installer()
         build = next(each for each in work.builds if each.owner == step.owner)
-        backend = self.backend(work.settings.backend)
+        backend = self.backend(work.settings)
         python = self.environment(build.owner) / "bin" / "python"
         scratch = store.scratch(build.owner, Stage.BUILD)
         write_text(scratch / "lock.txt", lock.text(), durable=False)
@@ -166,7 +167,7 @@ class Runner:
         return SessionSpec(
             session=build.owner,
             python=backend.python(lock.python),
-            venv_backend=backend.nox,
+            venv_backend=backend.nox_fills,
             venv_params=backend.params,
             commands=(
                 *backend.install(python, scratch / "lock.txt", lock, installer),
@@ -188,7 +189,7 @@ class Runner:
             shutil.rmtree(home, ignore_errors=True)
         (home / MARK).unlink(missing_ok=True)
         installer = self.installer()
-        backend = self.backend(work.settings.backend)
+        backend = self.backend(work.settings)
         python = home / "bin" / "python"
         lock_file = self.executor.store.scratch(step.owner, step.stage) / "lock.txt"
         write_text(lock_file, lock.text(), durable=False)
@@ -197,19 +198,19 @@ class Runner:
         return SessionSpec(
             session=step.owner,
             python=backend.python(lock.python),
-            venv_backend=backend.nox,
+            venv_backend=backend.nox_fills,
             venv_params=backend.params,
             commands=(
                 *backend.install(python, lock_file, lock, installer),
                 *(extra if own else []),
             ),
-            env=self._outside,
+            env={**self._outside, "PYTHONPATH": str(recipe.SOURCES.parent)},
             secrets=installer.env,
         )
 
     def _measure_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
         scratch = self.executor.store.scratch(step.owner, step.stage)
-        backend = self.backend(work.settings.backend)
+        backend = self.backend(work.settings)
         request, out = scratch / "request.json", scratch / "out.json"
         write_json(request, recipe.request_file(work))
         files = ["--request", str(request), "--json", str(out)]

@@ -83,7 +83,7 @@ def test_of_the_library_path_only_the_driver_reaches_a_cell(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("conda", "not there yet"), ("sytem", "Did you mean 'system'"), ("", "unknown")],
+    [("cnda", "Did you mean 'conda'"), ("sytem", "Did you mean 'system'"), ("", "unknown")],
 )
 def test_a_back_end_that_is_not_there_says_what_to_use(name, told):
     with pytest.raises(ConfigurationError, match=told) as caught:

@@ -1,0 +1,1 @@
+"""Conda environments: specifications of envs/, locks of lockfiles/, what installs them."""

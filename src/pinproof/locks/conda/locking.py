@@ -1,0 +1,106 @@
+"""Makes, renews and checks the lock of a conda environment; the old one stays where that fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pinproof.errors import ConfigurationError
+from pinproof.evidence.store import write_text
+from pinproof.locks.conda import lockfile, spec
+from pinproof.locks.conda.lockfile import Lock
+from pinproof.locks.conda.solve import solve
+from pinproof.locks.conda.spec import Environment
+
+_COMMENT = """\
+The exact packages of {spec}, made by: pinproof conda lock {name}
+Do not edit: change {spec} and make it again. conda-lock and rattler read it too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewal:
+    """What making a lock came to: the ``lock``, its ``path``, a line for all that ``moved``.
+
+    ``is_new`` says that there was none before.
+    """
+
+    lock: Lock
+    path: Path
+    moved: tuple[str, ...] = ()
+    is_new: bool = False
+
+
+def lock_environment(name: str, root: Path, *, at: str, dry_run: bool = False) -> Renewal:
+    """Solve the environment called `name` for all its platforms, and write its lock.
+
+    `at` is the time that the lock bears. A lock that would say the same is left untouched, and with
+    `dry_run` every one. Raises ConfigurationError or InfrastructureError, as `solve.solve`; then
+    the old lock stays.
+    """
+    asked = spec.named(name, root)
+    path = root / asked.lock_file
+    new = _solved(asked, at)
+    old = _known(path)
+    if old is not None and lockfile.same(old, new):
+        return Renewal(lock=old, path=path)
+    if not dry_run:
+        write_text(path, new.text(_COMMENT.format(spec=asked.file, name=name)))
+    moved = lockfile.moved(old, new) if old else []
+    if old is not None and not moved:
+        moved = [f"{asked.file} asks for something else, and the same packages answer it"]
+    return Renewal(lock=new, path=path, moved=tuple(moved), is_new=old is None)
+
+
+def load(name: str, root: Path) -> Lock:
+    """Return the lock of the environment called `name`.
+
+    Raises ConfigurationError where there is none, where it is damaged, and where its specification
+    changed since.
+    """
+    asked = spec.named(name, root)
+    path, remedy = root / asked.lock_file, f"pinproof conda lock {name}"
+    if not path.is_file():
+        raise ConfigurationError(
+            f"{asked.lock_file} is not there: the conda environment {name} was never locked",
+            cause="locks are made where the channels can be reached",
+            remedy=remedy,
+        )
+    lock = lockfile.read(path, remedy)
+    stale = [each for each in asked.platforms if lock.hashes.get(each) != asked.content_hash(each)]
+    if lock.is_ours and stale:
+        raise ConfigurationError(
+            f"{asked.lock_file} is not the lock of {asked.file}, which changed since",
+            remedy=remedy,
+        )
+    return lock
+
+
+def _known(path: Path) -> Lock | None:
+    """Return the lock that is there; one that is damaged is as none, and is made again.
+
+    Raises ConfigurationError for one of a newer schema: who wrote it knew more.
+    """
+    try:
+        return lockfile.read(path)
+    except lockfile.NewerSchemaError:
+        raise
+    except ConfigurationError:
+        return None
+
+
+def _solved(asked: Environment, at: str) -> Lock:
+    packages = sorted(each for platform in asked.platforms for each in solve(asked, platform))
+    return Lock(
+        packages=tuple(packages),
+        platforms=asked.platforms,
+        channels=asked.channels,
+        hashes={platform: asked.content_hash(platform) for platform in asked.platforms},
+        sources=(f"../{asked.file}",),
+        declared={
+            f"virtual-packages-{platform}": " ".join(
+                f"{name}={text}" for name, text in asked.virtual_packages(platform).items()
+            )
+            for platform in asked.platforms
+        },
+        created=at,
+    )

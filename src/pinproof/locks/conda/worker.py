@@ -1,0 +1,169 @@
+"""The child that has rattler: ``python -m pinproof.locks.conda.worker solve|install ...``.
+
+``solve ORDER OUT`` reads and leaves JSON; ``install LOCK PREFIX CACHE [--offline] [--with EXE]``
+fills an environment. Rattler is imported nowhere else: its runtime ends 4 to 16 of 100 processes
+that called it with a signal. So this one ends by ``os._exit``, when all is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rattler
+from rattler import exceptions
+from rattler.networking import Client
+from rattler.package_streaming import download_to_path
+
+from pinproof.errors import ConfigurationError, ExitCode, InfrastructureError, PinproofError
+from pinproof.locks.conda import conda_lock, lockfile, packages
+from pinproof.locks.conda.spec import this_platform
+
+
+def solve(order: dict[str, Any]) -> dict[str, Any]:
+    """Solve for one platform: ``{"packages": [...]}``, or ``{"error": kind, "text": ...}``.
+
+    `order` names the ``channels``, ``dependencies``, ``platform`` and ``virtual`` packages.
+    """
+    try:
+        found = asyncio.run(_solve(order))
+    except exceptions.SolverError as error:
+        return {"error": "unsolvable", "text": str(error)}
+    except (exceptions.InvalidMatchSpecError, exceptions.InvalidVersionSpecError) as error:
+        return {"error": "spec", "text": str(error)}
+    except (exceptions.InvalidChannelError, exceptions.InvalidUrlError) as error:
+        return {"error": "channel", "text": str(error)}
+    except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
+        return {"error": "unreachable", "text": str(error)}
+    return {"packages": [_entry(record) for record in found]}
+
+
+async def _solve(order: dict[str, Any]) -> list[rattler.RepoDataRecord]:
+    gateway = rattler.Gateway.from_config(_config(), client=_client())
+    found: list[rattler.RepoDataRecord] = await rattler.solve(
+        order["channels"],
+        [rattler.MatchSpec(text) for text in order["dependencies"]],
+        gateway=gateway,
+        platforms=[order["platform"], "noarch"],
+        virtual_packages=[_virtual(name, text) for name, text in order["virtual"].items()],
+    )
+    return found
+
+
+def _config() -> rattler.Config:
+    """Return the user's own configuration: mirrors, proxies, certificates."""
+    config: rattler.Config = rattler.Config.load_from_default_locations("rattler")
+    return config
+
+
+def _client() -> Client:
+    return Client.from_config(_config())
+
+
+def _virtual(name: str, text: str) -> rattler.GenericVirtualPackage:
+    version, _, build = text.partition("=")
+    return rattler.GenericVirtualPackage(
+        rattler.PackageName(name), rattler.Version(version), rattler.BuildString(build or "0")
+    )
+
+
+def _entry(record: rattler.RepoDataRecord) -> dict[str, Any]:
+    depends: dict[str, list[str]] = {}
+    for text in record.depends:
+        name, _, spec = text.partition(" ")
+        depends.setdefault(name, []).append(spec)
+    return {
+        "name": record.name.normalized,
+        "version": str(record.version),
+        "build": str(record.build),
+        "url": record.url,
+        "md5": record.md5.hex() if record.md5 else "",
+        "sha256": record.sha256.hex() if record.sha256 else "",
+        "depends": {name: ",".join(filter(None, specs)) for name, specs in depends.items()},
+    }
+
+
+def install(
+    lock_path: Path, prefix: Path, cache: Path, *, offline: bool, executable: str = ""
+) -> int:
+    """Make the environment `prefix` hold the packages of a lock, and return how many those are.
+
+    Raises PinproofError where the lock is damaged, or a package is not the one that it names.
+    """
+    wanted = lockfile.read(lock_path).of(this_platform())
+    if not wanted:
+        raise ConfigurationError(f"{lock_path.name} holds nothing for {this_platform()}")
+    download = None if offline else _download
+    archives = asyncio.run(packages.gather(wanted, cache, download))
+    if executable:
+        conda_lock.install(lock_path, archives, prefix, executable)
+    else:
+        asyncio.run(_install(lock_path, archives, prefix, cache))
+    return len(wanted)
+
+
+async def _download(url: str, into: Path) -> None:
+    await download_to_path(_client(), url, into)
+
+
+async def _install(
+    lock_path: Path, archives: Mapping[str, Path], prefix: Path, cache: Path
+) -> None:
+    read = rattler.LockFile.from_path(lock_path).default_environment()
+    found = read.conda_repodata_records().get(this_platform(), []) if read else []
+    records = [record for record in found if record.url in archives]
+    if {record.url for record in records} != archives.keys():
+        raise InfrastructureError(f"rattler reads other packages out of {lock_path.name} than we")
+    for record in records:
+        record.url = archives[record.url].as_uri()
+    try:
+        await rattler.install(
+            records,
+            prefix,
+            package_cache=rattler.PackageCache(cache / "packages"),
+            # Link scripts are programs of a package that would run outside of any cell.
+            execute_link_scripts=False,
+            show_progress=False,
+            client=_client(),
+            config=_config(),
+        )
+    except (exceptions.InstallerError, exceptions.TransactionError, exceptions.LinkError) as error:
+        shutil.rmtree(prefix, ignore_errors=True)
+        raise InfrastructureError(
+            f"rattler could not install {lock_path.name}",
+            cause="; ".join(str(error).split("\n"))[:300],
+            remedy="check the disk, then try again",
+        ) from None
+
+
+def main(words: Sequence[str]) -> int:
+    """Do what `words` say; return the exit code."""
+    try:
+        if words[0] == "solve":
+            order = json.loads(Path(words[1]).read_text(encoding="utf-8"))
+            Path(words[2]).write_text(json.dumps(solve(order)), encoding="utf-8")
+        else:
+            lock, prefix, cache = map(Path, words[1:4])
+            given = words[words.index("--with") + 1] if "--with" in words else ""
+            count = install(lock, prefix, cache, offline="--offline" in words, executable=given)
+            print(f"{count} packages of {lock.name} are in {prefix}, each as its sha256 says")
+    except PinproofError as error:
+        print(f"pinproof: {error}")
+        return error.exit_code
+    except Exception:
+        traceback.print_exc(file=sys.stdout)
+        return ExitCode.INFRASTRUCTURE
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)

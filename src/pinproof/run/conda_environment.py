@@ -1,0 +1,116 @@
+"""The conda back end: conda packages from a lock below, the wheels of the cell on top.
+
+Rattler fills the directory before nox looks at it; nox sees ``conda-meta`` there and uses it as an
+environment of its own ``rattler`` back end, which would else solve on this machine's terms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.version import Version
+
+from pinproof.errors import ConfigurationError
+from pinproof.locks.conda import locking, solve, spec
+from pinproof.locks.conda.lockfile import Lock as CondaLock
+from pinproof.locks.conda.spec import this_platform
+from pinproof.locks.installer import Installer
+from pinproof.locks.lock import Lock
+from pinproof.matrix.cell import Cell
+from pinproof.options import root
+from pinproof.run.environment import Interpreter, pip
+
+#: The family of environments for a CUDA that has none of its own.
+FAMILY = "cuda-13.x"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conda:
+    """An environment of locked conda packages, with the wheels of a cell on top.
+
+    ``environment`` is its name in envs/, ``path`` its lock file, ``packages`` the directory in
+    which conda packages are kept.
+    """
+
+    environment: str
+    lock: CondaLock
+    path: Path
+    packages: Path
+    name: str = "conda"
+    nox: str = "rattler"
+    # Nox would solve by itself for a directory that is not there yet.
+    nox_fills: str = "none"
+    params: tuple[str, ...] = ()
+
+    @property
+    def contents(self) -> str:
+        """The digest of the conda packages."""
+        return self.lock.digest(this_platform())
+
+    def system(self) -> Interpreter | None:
+        """Return None: every Python package under test is a wheel."""
+        return None
+
+    def default(self, cell: Cell) -> str:
+        """Return the locked Python's version.
+
+        Raises ConfigurationError where the cell asks for another Python or CUDA than is locked.
+        """
+        for axis, package in (("python", "python"), ("cuda", "cuda-version")):
+            asked = cell.axis(axis)
+            has = self.lock.version(package, this_platform())
+            if has and asked[:1].isdigit() and _minor(asked) != _minor(has):
+                raise ConfigurationError(
+                    f"the cell asks for {axis} {asked}; the conda environment"
+                    f" {self.environment} has {package} {has}",
+                    remedy=f"name another environment of {spec.SPECS}/ with the key conda,"
+                    f" or change the {axis} axis",
+                )
+        return _minor(self.lock.version("python", this_platform()))
+
+    def python(self, version: str) -> str:
+        """Return `version`: the environment is there, and nox takes its Python as it is."""
+        return version
+
+    def install(
+        self, python: Path, lock_file: Path, lock: Lock, installer: Installer
+    ) -> list[list[str]]:
+        """Return what puts the conda packages there, and the ``uv pip install`` of the wheels.
+
+        Not ``sync``: that would take away the Python packages that conda brought.
+        """
+        words = ["install", str(self.path), str(python.parents[1]), str(self.packages)]
+        fill = solve.child(*words, *(() if installer.is_open else ("--offline",)))
+        if not lock.pins:
+            return [fill]
+        return [fill, pip("install", python, lock_file, lock, installer)]
+
+
+def named(name: str, store: Path) -> Conda:
+    """Return the back end of the environment called `name`, whose packages lie under `store`.
+
+    Raises ConfigurationError where nothing names one, and where it has no lock for this platform.
+    """
+    if not name:
+        raise ConfigurationError(
+            "the cell names no conda environment, and has no cuda axis that would",
+            remedy=f'name one of {spec.SPECS}/ in the matrix: conda = "cuda-13.0"',
+        )
+    known = spec.names(root())
+    if name not in known and name.startswith("cuda-13.") and FAMILY in known:
+        name = FAMILY
+    lock = locking.load(name, root())
+    if not lock.version("python", this_platform()):
+        raise ConfigurationError(
+            f"{spec.lock_file(name)} has no python for {this_platform()}",
+            remedy=f"add the platform to {spec.SPECS}/{name}.yml: pinproof conda lock {name}",
+        )
+    return Conda(
+        environment=name, lock=lock, path=root() / spec.lock_file(name), packages=store / "conda"
+    )
+
+
+def _minor(version: str) -> str:
+    found = Version(version)
+    return f"{found.major}.{found.minor}"
