@@ -67,6 +67,12 @@ def audit(session: nox.Session) -> None:
     sessions.pinproof(session, ROOT, "audit", *session.posargs)
 
 
+@on_host()
+def lock(session: nox.Session) -> None:
+    """Fix nightlies, commits and every wheel of a matrix: `nox -s lock -- --help`."""
+    sessions.pinproof(session, ROOT, "lock", *session.posargs)
+
+
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """The project's tests, and its types and style."""

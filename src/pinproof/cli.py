@@ -510,6 +510,47 @@ def triage(asked: Asked) -> ExitCode:
     return ExitCode.OK if all(each.is_known for each in found) else ExitCode.UNSAFE
 
 
+@command.verb(
+    "lock",
+    option("--matrix", metavar="NAME", help="the matrix; else every one that has a lock"),
+    option("--axis", metavar="AXIS", default="", help="look up this axis only"),
+    option("--cell", dest="cells", metavar="ID", action="append", help="only this cell's pins"),
+    switch("--check", "change nothing: is the lock stale, and what moved?"),
+    option("--python", metavar="X.Y", help="for whom; default: those of the lock, else this one"),
+    option("--platform", metavar="NAME", help="such as x86_64-manylinux_2_28; default: as above"),
+    *(_FILE, _JSON),
+    examples=[
+        "pinproof lock --matrix blackwell-release",
+        "pinproof lock --matrix blackwell-nightly --axis torch",
+        "pinproof lock --cell cpu-ccda2b",
+        "pinproof lock --matrix hopper --python 3.12 --platform x86_64-manylinux_2_35",
+        "pinproof lock --check",
+    ],
+)
+def lock(asked: Asked) -> ExitCode:
+    """Fix what a matrix leaves open: nightlies, commits, every wheel by sha256.
+
+    The lock is written to lockfiles/, to be committed; a run takes it from there. Where anything
+    fails the old lock stands. Exit code: 2 a lock or an option is wrong, 4 an index could not be
+    asked, 5 with --check, the lock is stale.
+    """
+    from pinproof.locks import verbs
+
+    order = verbs.Order(
+        matrix_file=_given(asked.matrix_file, "matrix.toml"),
+        matrix=asked.matrix or "",
+        axis=asked.axis,
+        cells=tuple(asked.cells or ()),
+        python=asked.python or "",
+        platform=asked.platform or "",
+        check=asked.check,
+    )
+    document = verbs.lock(order, sys.stderr if asked.json else sys.stdout)
+    if asked.json:
+        _print_json(document)
+    return ExitCode(document["exit_code"])
+
+
 @command.verb("schema", examples=["pinproof schema > matrix.schema.json"])
 def schema(_: Asked) -> ExitCode:
     """Print the JSON Schema of matrix.toml, for editors."""

@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     CONFIGURATION = 2
     NOTHING_RAN = 3
     INFRASTRUCTURE = 4
+    STALE = 5
     INTERRUPTED = 130
 
 

@@ -113,6 +113,7 @@ class _Run:
         self._say(*self.options.shown(name, len(cells), self.machine, self.jobs))
         _ = self.preparation.installer  # a wrong wheelhouse ends the run before it begins
         works = self.preparation.asked()
+        self._say(*self.preparation.notes)
         first = self._plan(works, recipe.resolving)
         if not self.options.dry_run:
             self._walk(first, works)

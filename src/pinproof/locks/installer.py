@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pinproof.errors import InfrastructureError
 from pinproof.locks import pipconfig
+from pinproof.locks.indexes import Places
 
 if TYPE_CHECKING:
     from pinproof.locks.lock import Request
@@ -50,6 +51,21 @@ class Installer:
     no_index: bool = False
     house: House | None = None
     sources: tuple[str, ...] = ()
+    places: Places = field(default_factory=Places, repr=False)
+
+    def reaching(self, indexes: Iterable[str]) -> Installer:
+        """Return the installer that asks `indexes`, by their names, beside the configured ones.
+
+        Raises ConfigurationError where nothing says where one of them is.
+        """
+        names = tuple(indexes)
+        if not names or self.house is not None:
+            return self
+        known = self.env.get("UV_INDEX", "").split()
+        addresses = " ".join([*map(self.places.url, names), *known])
+        # Pip's way: the best version of all indexes; what is on these is asked for exactly.
+        more = {"UV_INDEX": addresses, "UV_INDEX_STRATEGY": "unsafe-best-match"}
+        return replace(self, env={**self.env, **more})
 
     @property
     def source_args(self) -> tuple[str, ...]:

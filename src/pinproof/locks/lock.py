@@ -39,7 +39,7 @@ _PIN = re.compile(
     r" --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<file>[\w.!+-]+\.whl)",
     re.ASCII,
 )
-_HEADER = re.compile(r"# (python|platform|torch-backend) ([0-9A-Za-z_.-]+)", re.ASCII)
+_HEADER = re.compile(r"# (python|platform|torch-backend|index) ([0-9A-Za-z_./-]+)", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,12 +67,13 @@ class Wheel:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Everything that decides which files a cell installs, but for the indexes.
+    """Everything that decides which files a cell installs, but for the addresses of indexes.
 
     ``product`` is what is under test and ends up in the pins; ``harness`` is what only the
     checks need. ``constraints`` narrow both. ``excludes`` are names that are not resolved at
     all. ``platform`` is a platform name of uv, None for this machine. ``torch`` is the build of
     torch: "cpu", "cuda" (the default one), "cu130" and the like, or None without torch.
+    ``indexes`` are the names of those that are asked beside the configured ones.
     """
 
     product: tuple[str, ...]
@@ -84,6 +85,7 @@ class Request:
     torch: str | None = None
     exclude_newer: str | None = None
     wheels: tuple[Wheel, ...] = ()
+    indexes: tuple[str, ...] = ()
 
     def inputs(self) -> dict[str, object]:
         """Return the request as JSON values; wheels by name and sha256, without their place."""
@@ -91,6 +93,8 @@ class Request:
         # Lists, since evidence that is read back holds lists.
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in named.items()}
         values["wheels"] = sorted([wheel.file, wheel.sha256] for wheel in self.wheels)
+        if not self.indexes:  # most requests have none, and are known without this key
+            del values["indexes"]
         return values
 
     @functools.cached_property
@@ -110,6 +114,7 @@ def request(
     wheels: Iterable[Wheel] = (),
     exclude_newer: str | None = None,
     harness: tuple[str, ...] = HARNESS,
+    indexes: Iterable[str] = (),
 ) -> Request:
     """Say what `cell` has to install.
 
@@ -117,9 +122,10 @@ def request(
     installed and add nothing. `python` is used where the cell has no python axis. `system`
     holds name and version of every package that the interpreter of the `system` back end has;
     those are not resolved, unless a requirement by name forbids the version that is there.
+    `indexes` are the names of those that have what no configured index has.
 
     Raises ResolveError (a conflict) where an axis and `system` disagree, ConfigurationError
-    for ``installed`` without a `system` and for nightlies that only a date could tell.
+    for ``installed`` without a `system` and for nightlies that only a listing could tell.
     """
     built = {wheel.name: wheel for wheel in wheels}
     here: dict[str, str] = {
@@ -144,9 +150,10 @@ def request(
         excludes=tuple(sorted((here.keys() - replaced) | left_out)),
         python=python if interpreter == "none" else _minor(interpreter),
         platform=platform,
-        torch=_build_of_torch(cell),
+        torch=build_of_torch(cell),
         exclude_newer=exclude_newer,
         wheels=tuple(sorted(built.values(), key=lambda wheel: wheel.file)),
+        indexes=tuple(dict.fromkeys(indexes)),
     )
 
 
@@ -165,11 +172,11 @@ def _requirement(
             return f"{axis}{text}"
         case Kind.INSTALLED if system is not None:
             return axis
-        case Kind.NIGHTLY if value.back == 0:
+        case Kind.NIGHTLY if not value.back and not value.day:
             return f"{axis}{NIGHTLY}"
     remedy = {
         Kind.INSTALLED: 'give the matrix backend = "system", or a version',
-        Kind.NIGHTLY: f"name the nightly itself, such as {axis} 2.16.0.dev20261101",
+        Kind.NIGHTLY: "lock the matrix: nox -s lock -- --matrix NAME",
         Kind.GIT: "build its wheel first",
     }[value.kind]
     raise ConfigurationError(f"{axis} {text} cannot be resolved as it stands", remedy=remedy)
@@ -214,7 +221,8 @@ def _minor(python: str) -> str:
     return ".".join(python.split(".")[:2])
 
 
-def _build_of_torch(cell: Cell) -> str | None:
+def build_of_torch(cell: Cell) -> str | None:
+    """Return the build of torch that `cell` wants, as `Request.torch` names it."""
     if cell.axis("torch") in ("none", "installed"):
         return None
     if cell.target == "cpu":
@@ -241,12 +249,14 @@ class Lock:
     """The exact files that a cell installs, by name, version and sha256; never an address.
 
     ``product`` is what the pins hold, ``harness`` what only the checks need. ``torch_backend``
-    is the index of torch builds that had to be named to uv ("cpu", "cu130"), "" for none.
+    is the index of torch builds that had to be named to uv ("cpu", "cu130"), "" for none;
+    ``indexes`` are the names of the other indexes that the files are on.
     """
 
     python: str
     platform: str = ""
     torch_backend: str = ""
+    indexes: tuple[str, ...] = ()
     product: tuple[Pin, ...] = ()
     harness: tuple[Pin, ...] = ()
 
@@ -266,6 +276,7 @@ class Lock:
             ("python", self.python),
             ("platform", self.platform),
             ("torch-backend", self.torch_backend),
+            *(("index", index) for index in self.indexes),
         )
         lines = [TITLE, *(f"# {key} {value}" for key, value in header if value)]
         for title, pins in (("# product", self.product), ("# harness", self.harness)):
@@ -280,6 +291,7 @@ def parse(text: str) -> Lock:
     address, a pin without a hash, a package twice.
     """
     header: dict[str, str] = {}
+    indexes: list[str] = []
     parts: dict[str, list[Pin]] = {}
     part: list[Pin] | None = None
     seen: set[str] = set()
@@ -289,6 +301,7 @@ def parse(text: str) -> Lock:
     for number, line in enumerate(lines[1:-1], start=2):
         if match := _HEADER.fullmatch(line):
             header[match[1]] = match[2]
+            indexes += [match[2]] if match[1] == "index" else []
         elif line in ("# product", "# harness"):
             part = parts.setdefault(line[2:], [])
         elif part is not None and (match := _PIN.fullmatch(line)):
@@ -304,6 +317,7 @@ def parse(text: str) -> Lock:
         python=header["python"],
         platform=header.get("platform", ""),
         torch_backend=header.get("torch-backend", ""),
+        indexes=tuple(indexes),
         product=tuple(parts["product"]),
         harness=tuple(parts["harness"]),
     )

@@ -154,6 +154,11 @@ def redact(text: str) -> str:
     return _USER.sub(r"\g<scheme>****@", text)
 
 
+def without_user(address: str) -> str:
+    """Return `address` without the user and password in it."""
+    return _USER.sub(r"\g<scheme>", address)
+
+
 @functools.cache
 def python_with_pip() -> str | None:
     """Return a Python that has pip, or None: an environment that uv made has none of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import sys
@@ -9,7 +10,7 @@ import tempfile
 import threading
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -48,10 +49,11 @@ def resolve(
     request: Request,
     installer: Installer,
     *,
+    held: Lock | None = None,
     timeout: float | None = None,
     cancel: threading.Event | None = None,
 ) -> Resolution:
-    """Turn `request` into a lock of wheels.
+    """Turn `request` into a lock of wheels: the lock `held`, where its files are to be had here.
 
     Source distributions are never taken: unlocked tools would build them at install time, and
     the result would be another file each time. The harness is resolved after the product with
@@ -61,8 +63,35 @@ def resolve(
     """
     if installer.house is not None and (known := installer.house.recall(request)):
         return known
+    installer = installer.reaching(request.indexes)
+    if held is None:
+        return _resolve(request, installer, (), timeout, cancel)
+    try:
+        found = _resolve(request, installer, held.pins, timeout, cancel)
+    except ResolveError as error:
+        if not error.conflict:
+            raise
+        told = [f"the lock's versions are not to be had here: {error.cause or error.what}"]
+    else:
+        told = _differences(held.pins, found.lock.pins)
+        if not told:
+            return found
+    # Most likely another index than the one it was made from; a lock must not keep a user out.
+    anew = _resolve(request, installer, (), timeout, cancel)
+    note = f"not the committed lock, but resolved anew: {'; '.join(told[:3])}"
+    return replace(anew, notes=(note, *anew.notes))
+
+
+def _resolve(
+    request: Request,
+    installer: Installer,
+    held: Sequence[Pin],
+    timeout: float | None,
+    cancel: threading.Event | None,
+) -> Resolution:
+    """Resolve, with nothing but the versions in `held`, and their very files where they fit."""
     with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
-        solver = _Solver(request, installer, Path(scratch), timeout, cancel)
+        solver = _Solver(request, installer, Path(scratch), held, timeout, cancel)
         product, notes = _product(solver)
         harness = _harness(solver, product)
     _reject_releases(request, product.pins)
@@ -70,6 +99,7 @@ def resolve(
         python=request.python,
         platform=request.platform or "",
         torch_backend=product.backend,
+        indexes=request.indexes,
         product=product.pins,
         harness=harness.pins,
     )
@@ -81,6 +111,31 @@ def resolve(
     )
 
 
+def _differences(held: Iterable[Pin], found: Iterable[Pin]) -> list[str]:
+    """Say in what the files that were found are not those of the lock.
+
+    Raises ResolveError where a release has other bytes than the lock says: a file of the package
+    index never changes. A build with a local version (2.13.0+cpu) may differ from place to place.
+    """
+    known = {pin.name: pin for pin in found}
+    told = []
+    for pin in held:
+        here = known.pop(pin.name, None)
+        if here is None or here.version != pin.version:
+            told.append(f"{pin.name} {pin.version} became {here.version if here else 'needless'}")
+        elif here.sha256 != pin.sha256 and here.file == pin.file and "+" not in pin.version:
+            raise ResolveError(
+                f"{pin.file} is not the file of the lock: its sha256 is {here.sha256[:12]}...,"
+                f" the lock says {pin.sha256[:12]}...",
+                conflict=False,
+                cause="the index or the mirror serves another file under that name",
+                remedy="do not install it; look at the index, then renew the lock: nox -s lock",
+            )
+        elif here.sha256 != pin.sha256:
+            told.append(f"{pin.name} {pin.version} has other bytes here ({here.file})")
+    return told + [f"{pin.name} {pin.version} is new" for pin in known.values()]
+
+
 class _Solver:
     """Calls ``uv pip compile`` for one request and keeps a log of what was asked."""
 
@@ -89,10 +144,12 @@ class _Solver:
         request: Request,
         installer: Installer,
         scratch: Path,
+        held: Sequence[Pin],
         timeout: float | None,
         cancel: threading.Event | None,
     ) -> None:
         self.request = request
+        self._held = {pin.name: pin for pin in held}
         self.installer = installer
         self.log: list[str] = []
         self._scratch = scratch
@@ -110,6 +167,7 @@ class _Solver:
             return _Answer(pins=(), download=0)
         output = self._scratch / "pylock.toml"
         output.unlink(missing_ok=True)
+        held = [f"{pin.name}=={pin.version}" for pin in self._held.values()]
         places = dict.fromkeys(str(Path(wheel.path).parent) for wheel in request.wheels)
         argv = [
             *(self.installer.uv, "pip", "compile", "--quiet", "--no-progress"),
@@ -119,9 +177,10 @@ class _Solver:
             *(word for place in places for word in ("--find-links", place)),
             *(("--python-platform", request.platform) if request.platform else ()),
             *(("--torch-backend", backend) if backend else ()),
-            *(w for name in _nightlies(request) for w in ("--prerelease-package", f"{name}=allow")),
+            *(word for name in _early(request) for word in ("--prerelease-package", name)),
+            *(word for name in _daily(request) for word in ("--refresh-package", name)),
             *(("--exclude-newer", request.exclude_newer) if request.exclude_newer else ()),
-            *("--constraints", self._file("constraints", [*request.constraints, *more])),
+            *("--constraints", self._file("constraints", [*request.constraints, *more, *held])),
             *("--excludes", self._file("excludes", request.excludes)),
             self._file("requirements", requirements),
         ]
@@ -136,7 +195,7 @@ class _Solver:
         if not done.ok:
             self.log.append(pipconfig.redact(done.output))
             raise _failure(done, asked, self.installer)
-        return _read(output, request, backend)
+        return _read(output, request, backend, self._held)
 
     def _file(self, name: str, lines: Iterable[str]) -> str:
         path = self._scratch / f"{name}.txt"
@@ -161,9 +220,15 @@ def _product(solver: _Solver) -> tuple[_Answer, list[str]]:
         problem = error
     if first is not None and _is_build(wanted, first.pins):
         return first, []
-    if wanted == "cuda" and first is not None:
+    if first is not None and wanted != "cpu":
         # "2.13.0+cpu" sorts above "2.13.0", so a directory with a CPU build hides the other one.
-        return solver.solve(request.product, more=[f"torch!={_version(first.pins, 'torch')}"]), []
+        hidden = f"torch!={_version(first.pins, 'torch')}"
+        if wanted == "cuda":
+            return solver.solve(request.product, more=[hidden]), []
+        with contextlib.suppress(ResolveError):  # nothing else is there
+            other = solver.solve(request.product, more=[hidden])
+            if _is_build(wanted, other.pins):
+                return other, []
     try:
         if not solver.installer.is_open:
             raise ResolveError(f"no {wanted} build of torch lies here", conflict=False)
@@ -240,16 +305,31 @@ def _reject_releases(request: Request, pins: Sequence[Pin]) -> None:
             )
 
 
+def _early(request: Request) -> list[str]:
+    """Say of which packages a pre-release is taken: nightlies, and the triton that one names."""
+    return [f"{name}=allow" for name in dict.fromkeys((*_nightlies(request), *_daily(request)))]
+
+
+def _daily(request: Request) -> tuple[str, ...]:
+    """Say of which packages the listing is new every day: uv must not take it from its cache."""
+    return ("torch", "triton", "vllm") if request.indexes else ()
+
+
 def _nightlies(request: Request) -> list[str]:
     return [text.removesuffix(NIGHTLY) for text in request.product if text.endswith(NIGHTLY)]
 
 
-def _read(path: Path, request: Request, backend: str) -> _Answer:
-    """Read uv's pylock.toml: per package the one wheel that fits best, and no address."""
+def _read(path: Path, request: Request, backend: str, held: Mapping[str, Pin]) -> _Answer:
+    """Read uv's pylock.toml: per package the held wheel or the one that fits best; no address."""
     pins, download = [], 0
     for package in tomllib.loads(path.read_text(encoding="utf-8")).get("packages", []):
         wheels = {_file_name(wheel): wheel for wheel in package.get("wheels", [])}
-        file = best_wheel(wheels, request.python, request.platform)
+        own = held.get(canonicalize_name(package["name"]))
+        kept = own is not None and own.sha256 in _hashes(wheels.get(own.file))
+        known = [own.file] if own is not None and kept else wheels
+        file = best_wheel(known, request.python, request.platform)
+        if not _hashes(wheels[file]):
+            raise ResolveError(f"the index gives no sha256 of {file}", conflict=False)
         download += wheels[file].get("size", 0)
         pins.append(
             Pin(
@@ -260,6 +340,12 @@ def _read(path: Path, request: Request, backend: str) -> _Answer:
             )
         )
     return _Answer(pins=tuple(sorted(pins)), download=download, backend=backend)
+
+
+def _hashes(wheel: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the sha256 of a wheel as a tuple of one, or of none."""
+    sha256 = wheel.get("hashes", {}).get("sha256") if wheel else None
+    return (str(sha256),) if sha256 else ()
 
 
 def _file_name(wheel: Mapping[str, Any]) -> str:

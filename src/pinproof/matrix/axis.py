@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
 from packaging.version import Version
@@ -35,7 +36,7 @@ Pair = tuple[str, str]
 Dimension = tuple[tuple[Pair, ...], ...]
 
 # Compiled where they are first used: most runs of nox meet no git value.
-_NIGHTLY = r"nightly(?:-([1-9][0-9]{0,2}))?"
+_NIGHTLY = r"nightly(?:-([1-9][0-9]{0,2})|@([0-9]{4}-[0-9]{2}-[0-9]{2}))?"
 _VERSION = r"[0-9][0-9A-Za-z.!_+-]*"
 _REF = r"[0-9A-Za-z_](?:[0-9A-Za-z_/+-]|\.(?!\.|$))*"
 _URL = r"(?:https://[0-9A-Za-z.-]+(?::[0-9]+)?|file://)(?:/[0-9A-Za-z_.~%+-]+)+"
@@ -72,7 +73,8 @@ class Value:
 
     ``key`` is equal for two spellings of one value ("2.13" and "2.13.0"). ``version`` is the
     public version, None where the text does not give it; ``local`` its local part ("cu130").
-    ``back`` says how many nightlies ago. ``repository`` and ``ref`` belong to git values.
+    ``back`` says how many nightlies ago, ``day`` (ISO 8601) of which day; ``repository`` and
+    ``ref`` belong to git values.
     """
 
     axis: str
@@ -82,6 +84,7 @@ class Value:
     version: Version | None = None
     local: str = ""
     back: int = 0
+    day: str = ""
     repository: str = ""
     ref: str = ""
 
@@ -153,8 +156,7 @@ def _parse(axis: str, text: str) -> Value:
     if text in (Kind.BUNDLED, Kind.INSTALLED, Kind.NONE):
         return Value(axis=axis, text=text, kind=Kind(text), key=text)
     if match := re.fullmatch(_NIGHTLY, text):
-        back = int(match[1] or 0)
-        return Value(axis=axis, text=text, kind=Kind.NIGHTLY, key=text, back=back)
+        return _nightly(axis, text, int(match[1] or 0), match[2] or "")
     if text.startswith(("git:", "git+")):
         return _git(axis, text)
     if text[:1] in ("<", ">", "=", "!", "~"):
@@ -182,6 +184,15 @@ def _parse(axis: str, text: str) -> Value:
         version=public,
         local=local,
     )
+
+
+def _nightly(axis: str, text: str, back: int, day: str) -> Value:
+    try:
+        if day:
+            date.fromisoformat(day)
+    except ValueError:
+        raise ConfigurationError(f"{text!r} names no day of the calendar") from None
+    return Value(axis=axis, text=text, kind=Kind.NIGHTLY, key=text, back=back, day=day)
 
 
 def _specifier(axis: str, text: str) -> Value:

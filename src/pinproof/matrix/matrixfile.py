@@ -37,6 +37,10 @@ _PACKAGE = Form(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a pack
 _VARIABLE = Form(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and underscores, the first no digit")
 _CONDA = Form(r"([a-z0-9][a-z0-9._-]{0,39})?", "the name of a specification in envs/")
 _DAY = Form(r"(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))?", "a day, such as 2026-11-23")
+_ADDRESS = Form(
+    r"((https?|file)://[^\s@?#]+)?",
+    "an address that starts with https://, http:// or file://, without a password",
+)
 _STAGES = tuple(stage.value for stage in Stage)
 
 #: The name of a list in [axes], in place of a list.
@@ -186,6 +190,22 @@ class Matrix:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Indexes:
+    """Where that is published which no release index has; "" where the file does not say."""
+
+    nightly: str = option(
+        about="the index of torch's nightlies, without its last part, the build (cpu, cu130)",
+        default="",
+        form=_ADDRESS,
+    )
+    vllm: str = option(
+        about="the index of vLLM's wheels of single commits, without its last part, the commit",
+        default="",
+        form=_ADDRESS,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MatrixFile:
     """A whole matrix file. ``axes`` are named lists of values that matrices may refer to."""
 
@@ -197,6 +217,9 @@ class MatrixFile:
         about="named lists of values, by axis", default={}, keys=axis.AXES, filled=True
     )
     matrix: tuple[Matrix, ...] = option(about="the matrices", filled=True)
+    indexes: Indexes = option(
+        about="where nightlies and single commits are published", default=Indexes()
+    )
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:

@@ -40,11 +40,13 @@ class CellWork:
     """A cell with everything that its stages need to know.
 
     ``day`` is set where an axis names what moves (a range, a nightly): such a request is asked
-    again every day. ``lock`` is None until its request was resolved, ``commits`` are what the git
-    references of its builds name, ``built`` the sha256 of each wheel by its build's owner as far
-    as it is there, and ``system`` is what the interpreter of the `system` back end
-    brings (name to version), ``records`` the sha256 of each RECORD of these. ``conda`` is the
-    digest of the conda packages that the environment stands on, "" without any.
+    again every day. ``fixed`` are the axis values that the committed lock names in place of moving
+    ones, ``held`` is what that lock says of the cell. ``lock`` is None until its request was
+    resolved, ``commits`` are what the git references of its builds name, ``built`` the sha256 of
+    each wheel by its build's owner as far as it is there, and ``system`` is what the interpreter
+    of the `system` back end brings (name to version), ``records`` the sha256 of each RECORD of
+    these. ``conda`` is the digest of the conda packages that the environment stands on, "" without
+    any.
     """
 
     cell: Cell
@@ -55,6 +57,8 @@ class CellWork:
     records: Mapping[str, str] = field(default_factory=dict)
     conda: str = ""
     day: str = ""
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    held: Lock | None = None
     lock: Lock | None = None
     commits: Mapping[str, str] = field(default_factory=dict)
     built: Mapping[str, str] = field(default_factory=dict)
@@ -86,8 +90,13 @@ class CellWork:
                 compiler=self.compiler,
                 platform=self.platform,
             )
-            for project in builds.needed(self.cell)
+            for project in self.needed
         )
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The axes whose value is built from source for the cell."""
+        return builds.needed(_fixed(self.cell, self.fixed))
 
     def pinned(self, wheels: Iterable[Wheel]) -> Lock | None:
         """Return the lock with the `wheels` that were built for the cell: what the pins hold."""
@@ -102,7 +111,9 @@ class CellWork:
     @property
     def resolve_inputs(self) -> dict[str, Any]:
         """What decides the lock."""
-        return {**self.request.inputs(), **({"day": self.day} if self.day else {})}
+        held = hashlib.sha256(self.held.text().encode()).hexdigest() if self.held else ""
+        moving = {"day": self.day, "committed lock": held}
+        return {**self.request.inputs(), **{name: text for name, text in moving.items() if text}}
 
     @property
     def checks(self) -> tuple[Stage, ...]:
@@ -125,22 +136,26 @@ def of(
     conda: str = "",
     today: str = "",
     machine: Machine | None = None,
+    fixed: Mapping[str, str] | None = None,
+    indexes: Iterable[str] = (),
 ) -> CellWork:
     """Return the work of `cell` before anything is resolved; `python` is the default version.
 
     `system` holds name and version of what the interpreter of the `system` back end brings, and
     `records` the sha256 of each RECORD of these; `conda` is the digest of its conda packages.
-    `machine` is the one that builds what has no wheel.
+    `machine` is the one that builds what has no wheel. `fixed` are axis values to take in the
+    place of the cell's moving ones, `indexes` the names of the indexes that have these.
 
     Raises ResolveError or ConfigurationError where it cannot be said what to install.
     """
     settings = matrixfile.settings(matrix, cell)
+    asked, cell = cell, _fixed(cell, fixed or {})
     built = builds.needed(cell)
     if "vllm" in built:
         raise ResolveError(
             f"vllm {cell.axis('vllm')}: a vLLM from source cannot be locked by this version",
             conflict=False,
-            remedy="name a released vLLM, or the version of a wheel that an index has",
+            remedy="name a released vLLM, or lock the matrix where vLLM's index of commits has it",
         )
     # What is built is not resolved: its wheel comes on top, with the packages that it imports.
     resolved = replace(cell, axes=tuple(pair for pair in cell.axes if pair[0] not in built))
@@ -148,17 +163,19 @@ def of(
     request = locks.request(
         resolved,
         replace(settings, requirements=(*settings.requirements, *more)),
-        rules.shipped().requirements(cell),
+        rules.shipped().requirements(asked),
         python=python,
         system=system,
         exclude_newer=settings.exclude_newer or None,
+        indexes=indexes,
     )
     moves = any(axes.parse(name, text).kind in MOVING for name, text in resolved.axes)
     return CellWork(
-        cell=cell,
+        cell=asked,
         matrix=matrix,
         settings=settings,
         request=request,
+        fixed=fixed or {},
         system=system or {},
         records=records or {},
         conda=conda,
@@ -173,6 +190,11 @@ def of(
             for project in built
         },
     )
+
+
+def _fixed(cell: Cell, fixed: Mapping[str, str]) -> Cell:
+    """Return `cell` with the values in `fixed`."""
+    return replace(cell, axes=tuple((name, fixed.get(name, text)) for name, text in cell.axes))
 
 
 def resolving(work: CellWork) -> plan.Work:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
+import platform as host
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from pinproof.builds import build as builds
 from pinproof.errors import PinproofError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
-from pinproof.locks import gitref, wheelhouse
+from pinproof.locks import gitref, indexes, lockfile, wheelhouse
 from pinproof.locks import installer as installers
 from pinproof.locks.installer import Installer
+from pinproof.locks.lockfile import Lockfile
+from pinproof.locks.moving import Fixed
 from pinproof.locks.resolution import Resolution
 from pinproof.matrix import axis as axes
 from pinproof.matrix import matrixfile
+from pinproof.matrix.cell import Cell
 from pinproof.matrix.matrixfile import Settings
 from pinproof.matrix.selection import Selection
 from pinproof.options import Options
@@ -35,13 +38,17 @@ Works = Mapping[str, CellWork]
 
 
 class Preparation:
-    """Says what the cells of a run have to do; ``problems`` holds what cannot be said, by cell."""
+    """Says what the cells of a run have to do; ``problems`` holds what cannot be said, by cell.
+
+    ``notes`` are what a user should know of the committed lock.
+    """
 
     def __init__(self, options: Options, chosen: Selection, machine: Machine) -> None:
         self.options = options
         self.chosen = chosen
         self.machine = machine
         self.problems: dict[str, Evidence] = {}
+        self.notes: list[str] = []
         self._named = functools.cache(self._backend)
         self._commit = functools.cache(gitref.commit)
 
@@ -49,7 +56,15 @@ class Preparation:
     def installer(self) -> Installer:
         """How uv is called in this run."""
         house = wheelhouse.load(self.options.wheelhouse) if self.options.wheelhouse else None
-        return installers.installer(offline=self.options.offline, house=house)
+        found = installers.installer(offline=self.options.offline, house=house)
+        return replace(found, places=indexes.find(self.chosen.file.indexes, found))
+
+    @functools.cached_property
+    def lockfile(self) -> Lockfile:
+        """The committed lock of the matrix; an empty one where there is none."""
+        name = self.chosen.matrix.name
+        found = lockfile.load(lockfile.path_of(self.options.matrix_file, name))
+        return found or Lockfile(matrix=name)
 
     def backend(self, settings: Settings) -> Backend:
         """Return what makes the environment of a cell with these settings."""
@@ -69,19 +84,62 @@ class Preparation:
             backend = self.backend(matrixfile.settings(matrix, cell))
             system = backend.system()
             try:
-                works[cell.id] = recipe.of(
+                python = backend.default(cell)
+                fixed = self._fixed(cell, python)
+                work = recipe.of(
                     cell,
                     matrix,
-                    python=backend.default(cell),
+                    python=python,
                     system=system.packages if system else None,
                     records=system.records if system else None,
                     conda=backend.contents,
                     today=now()[:10],
                     machine=self.machine,
+                    fixed={each.axis: each.version for each in fixed if each.index},
+                    indexes=[each.index for each in fixed if each.index],
                 )
             except PinproofError as error:
                 self._problem(cell.id, dict(cell.axes), error)
+            else:
+                works[cell.id] = self._held(work)
+        self._tell(works)
         return works
+
+    def _fixed(self, cell: Cell, python: str) -> tuple[Fixed, ...]:
+        """Return what the committed lock says of the moving values of `cell`."""
+        minor = ".".join(cell.axis("python", python).split(".")[:2])
+        return self.lockfile.fixed(cell, minor, host.machine())
+
+    def _held(self, work: CellWork) -> CellWork:
+        """Give the work what the committed lock holds for its cell, if that is still asked for."""
+        if work.settings.backend != "uv":
+            return work
+        held = self.lockfile.recall(work.cell.id, work.request, host.machine())
+        return replace(work, held=held, day="") if held else work
+
+    def _tell(self, works: Works) -> None:
+        """Note how far the committed lock goes, once for the matrix."""
+        name, known = self.chosen.matrix.name, self.lockfile
+        if not known.entries:
+            return
+        of_uv = [work for work in works.values() if work.settings.backend == "uv"]
+        held = sum(work.held is not None for work in of_uv)
+        self.notes.append(
+            f"lock       {lockfile.DIRECTORY}/{name}.lock.toml of {known.made[:10]}:"
+            f" {held} of {len(of_uv)} cells"
+        )
+        entries = {
+            work.cell.id: known.entry(work.cell.id, work.request.python, host.machine())
+            for work in of_uv
+            if work.held is None
+        }
+        stale = [cell for cell, entry in entries.items() if entry and entry.file]
+        if stale:
+            more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
+            self.notes.append(
+                f"           stale: {', '.join(stale[:3])}{more}: the matrix asks for something"
+                f" else now; renew it: nox -s lock -- --matrix {name}"
+            )
 
     def locked(self, works: Works, known: Known) -> Works:
         """Give each work its lock and its commits, as far as they are known."""
@@ -111,9 +169,14 @@ class Preparation:
 
     def _commits(self, work: CellWork) -> dict[str, str]:
         """Return the commits that the git references of what is built name now."""
-        values = {name: axes.parse(name, work.cell.axis(name)) for name in builds.needed(work.cell)}
+        locked = {
+            each.axis: each.commit
+            for each in self._fixed(work.cell, work.request.python)
+            if each.commit
+        }
+        values = {name: axes.parse(name, work.cell.axis(name)) for name in work.needed}
         return {
-            name: self._commit(value)
+            name: locked.get(name) or self._commit(value)
             for name, value in values.items()
             if value.kind is axes.Kind.GIT
         }

@@ -121,7 +121,11 @@ class Runner:
         data: dict[str, object] = {}
         try:
             found = resolve.resolve(
-                work.request, self.installer(), timeout=step.timeout, cancel=cancel
+                work.request,
+                self.installer(),
+                held=work.held,
+                timeout=step.timeout,
+                cancel=cancel,
             )
         except ResolveError as error:
             outcome = Outcome.FAILED if error.conflict else Outcome.INFRA
@@ -155,7 +159,7 @@ class Runner:
 
     def _build_spec(self, step: Step, work: CellWork, lock: Lock) -> SessionSpec:
         """Make the build's environment, and call our own `build` in it: it holds the cache."""
-        store, installer = self.executor.store, self.installer()
+        store, installer = self.executor.store, self.installer().reaching(lock.indexes)
         build = next(each for each in work.builds if each.owner == step.owner)
         backend = self.backend(work.settings)
         python = self.environment(build.owner) / "bin" / "python"
@@ -188,7 +192,7 @@ class Runner:
             # Another install, or half of one, may have left files that no wheel knows of.
             shutil.rmtree(home, ignore_errors=True)
         (home / MARK).unlink(missing_ok=True)
-        installer = self.installer()
+        installer = self.installer().reaching(lock.indexes)
         backend = self.backend(work.settings)
         python = home / "bin" / "python"
         lock_file = self.executor.store.scratch(step.owner, step.stage) / "lock.txt"

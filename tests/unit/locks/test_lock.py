@@ -80,7 +80,7 @@ def test_a_built_wheel_stands_for_its_axis():
     ("axes", "remedy"),
     [
         ({"torch": "2.13.0", "flash_attn": "git:main"}, "build its wheel"),
-        ({"torch": "nightly-3"}, "name the nightly itself"),
+        ({"torch": "nightly-3"}, "lock the matrix"),
         ({"torch": "installed"}, 'backend = "system"'),
     ],
 )
