@@ -22,27 +22,33 @@ def repeat(trial: Trial, check: Repeats, seconds: float = SECONDS) -> Result:
     """Call a candidate as often as `check` says, at most for `seconds`.
 
     Where a call differs in a bit from the first, the result is FLAKY if its numbers are not those
-    of a correct kernel, and DEGRADED if they are. dQ may differ, for who adds it up atomically says
-    so by not being "deterministic". Raises CallError.
+    of a correct kernel, and else DEGRADED if `check` is ``exact``; ``differing`` counts such calls.
+    dQ may differ, for who adds it up atomically says so by not being "deterministic". Raises
+    CallError.
     """
     started = time.monotonic()
     wanted = expected.of(check.case, trial.seed, trial.device)
     first = {name: x.clone() for name, x in _answer(trial, wanted).items()}
     promised = set(first) - (set() if "deterministic" in trial.candidate.supports else {"dq"})
-    done = 1
+    done, differing = 1, 0
     while done < check.count and time.monotonic() - started < seconds:
         again = _answer(trial, wanted)
         done += 1
-        for name in promised:
-            elements = int((bits(again[name]) != bits(first[name])).sum())
-            if elements:
-                right = _right(trial, wanted, first) and _right(trial, wanted, again)
-                words = f"{name} of call {done} on the same inputs differs from that of the first"
-                finding = Finding(
-                    "determinism", "repeats", f"{words} in {elements} numbers", elements, 0
-                )
-                return Result(DEGRADED if right else FLAKY, {"repeats": float(done)}, (finding,))
-    return Result(PASS, {"repeats": float(done)})
+        elements = {name: int((bits(again[name]) != bits(first[name])).sum()) for name in promised}
+        if not any(elements.values()):
+            continue
+        differing += 1
+        right = _right(trial, wanted, first) and _right(trial, wanted, again)
+        if check.exact or not right:
+            finding = _finding(done, elements)
+            return Result(DEGRADED if right else FLAKY, {"repeats": float(done)}, (finding,))
+    return Result(PASS, {"repeats": float(done), "differing": float(differing)})
+
+
+def _finding(number: int, elements: dict[str, int]) -> Finding:
+    name, count = next(item for item in sorted(elements.items()) if item[1])
+    words = f"{name} of call {number} on the same inputs differs from that of the first"
+    return Finding("determinism", "repeats", f"{words} in {count} numbers", count, 0)
 
 
 def _answer(trial: Trial, wanted: Expected) -> dict[str, Tensor]:

@@ -197,6 +197,24 @@ def test_repeats_hold_gradients_but_dq_only_where_that_is_promised() -> None:
     assert found.reasons[0].startswith("dq of call")
 
 
+def test_repeats_that_need_not_be_exact_allow_what_rounding_does() -> None:
+    """A decode may merge in any order: bits may vary, numbers may not."""
+
+    def shaky(size: float) -> Any:
+        def forward(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> tuple[Tensor, Tensor]:
+            out, lse = eager(q, k, v, **rest)
+            torch.seed()
+            return out, lse + size * torch.rand(lse.shape)
+
+        return forward
+
+    loose = Repeats(Case(1, 50), 20, exact=False)
+    found = asked(loose, shaky(1e-6))
+    assert (found.status, found.stats["differing"]) == ("PASS", 19)
+    assert asked(loose, shaky(0.5)).status == "FLAKY"
+    assert asked(Repeats(Case(1, 50), 20), shaky(1e-6)).status == "DEGRADED"
+
+
 def test_what_the_harness_fails_at_is_not_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that the oracle does not get is NOT-RUN and the machine's."""
 

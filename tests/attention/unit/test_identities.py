@@ -175,6 +175,19 @@ class Caching:
         return right(call, **{self.argument: kept})
 
 
+class FirstBatch:
+    """A kernel that keeps the first lengths of each number of sequences, as a captured graph."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, Any] = {}
+
+    def __call__(self, call: Call) -> Answer:
+        if call.layout is None:
+            return right(call)
+        kept = self.kept.setdefault(call.layout.batch, call.layout)
+        return right(call, layout=replace(call.layout, lengths_k=kept.lengths_k))
+
+
 def ignoring(argument: str, value: Any) -> Kernel:
     return lambda call: right(call, **{argument: value})
 
@@ -212,6 +225,7 @@ BROKEN: dict[str, tuple[Kernel, ...]] = {
     "P15-guard-rows": (reads_before,),
     "again-softcap": (Caching("softcap"),),
     "again-window": (Caching("window_size"),),
+    "again-batch": (FirstBatch(),),
     "ignored-causal": (ignoring("causal", False),),
     "ignored-window": (ignoring("window_size", (-1, -1)),),
     "ignored-softcap": (ignoring("softcap", 0.0),),
@@ -233,9 +247,28 @@ def test_it_breaks_with_the_error_that_it_is_there_for(name: str, kernel: Kernel
 
 def test_every_identity_is_broken_by_something() -> None:
     """No identity of the quick suite goes without a kernel that breaks it, but for gradients."""
-    # again-batch is broken by mutants that remember the first batch: see the kill matrix.
     left = {identity.name for identity in QUICK} - set(BROKEN)
-    assert left == {"P1-scaled-gradient", "again-batch"}
+    assert left == {"P1-scaled-gradient"}
+
+
+@pytest.mark.parametrize(("size", "status"), [(1e-6, {"PASS"}), (1.0, {"FAIL", "FLAKY"})])
+def test_bits_that_vary_within_rounding_are_no_error(size: float, status: set[str]) -> None:
+    """A log-sum-exp that is off by its rounding now and then holds; one that is off by more fails.
+
+    The evidence counts the numbers that differed.
+    """
+    source = torch.Generator().manual_seed(3)
+
+    def unsteady(call: Call) -> Answer:
+        out, lse = right(call)
+        return out, lse + size * torch.rand(lse.shape, generator=source)
+
+    names = ("P1-scaled-values", "P7-beyond", "P8-future-keys", "P15-guard-bands", "again-window")
+    for identity in QUICK:
+        if identity.name in names:
+            found = asked(identity, unsteady)
+            assert found.status in status, (identity.id, found.reasons)
+            assert size > 1e-3 or found.stats["differing"] > 0
 
 
 def test_equal_weights_may_be_rounded_before_they_are_summed() -> None:

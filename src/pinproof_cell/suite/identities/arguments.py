@@ -9,7 +9,7 @@ import torch
 
 from pinproof_cell.call import Call
 from pinproof_cell.judge.forward import Judgement
-from pinproof_cell.suite.identities.compare import Bench, same, wrong
+from pinproof_cell.suite.identities.compare import Bench, wrong
 from pinproof_cell.suite.trial import CRASH, NOT_RUN, CallError
 
 
@@ -38,10 +38,10 @@ def sunken_sinks(bench: Bench) -> Iterator[Judgement]:
 
 
 def spelled_scale(bench: Bench) -> Iterator[Judgement]:
-    """P2: 1 / sqrt(head dimension) spelled out equals the default. Bit by bit: it is the same."""
+    """P2: 1 / sqrt(head dimension) spelled out equals the default. The same: it is one number."""
     call = bench.draw()
     first, second = bench.ask(call), bench.ask(replace(call, softmax_scale=call.scale))
-    yield from same(second.out, first.out, "the default scale spelled out, and not")
+    yield bench.same(second, first, "the default scale spelled out, and not")
 
 
 #: Another call of the same case, by the argument that differs.
@@ -59,7 +59,7 @@ _OTHER: dict[str, Callable[[Bench, Call], Call]] = {
 def again(bench: Bench, argument: str) -> Iterator[Judgement]:
     """Ask A, B with another argument, and A again: both A are the same, and B is right.
 
-    A bit by bit, B by z. Caches of compiled kernels have returned the kernel of the first argument
+    A as the same, B by z. Caches of compiled kernels have returned the kernel of the first argument
     for the second. The gradients of A and B are judged by z, one after the other.
     """
     call = bench.draw()
@@ -70,8 +70,7 @@ def again(bench: Bench, argument: str) -> Iterator[Judgement]:
         return
     first, between, second = bench.ask(call), bench.ask(other), bench.ask(call)
     yield bench.right(between, words)
-    yield from same(second.out, first.out, f"the output {words}")
-    yield from same(second.lse, first.lse, f"the log-sum-exp {words}")
+    yield bench.same(second, first, f"the first call, and the same {words}")
 
 
 #: A call that differs from the plain one, by the argument that it sets.

@@ -13,7 +13,7 @@ from pinproof_cell.call import Call
 from pinproof_cell.judge.forward import Judgement
 from pinproof_cell.oracle.forward import visible
 from pinproof_cell.suite import inputs
-from pinproof_cell.suite.identities.compare import Bench, same, wrong
+from pinproof_cell.suite.identities.compare import Bench, equal, wrong
 
 #: Above this a number is none that was drawn: it stands where no sequence has a key.
 DRAWN = 1e3
@@ -42,7 +42,7 @@ def zero_logits(bench: Bench) -> Iterator[Judgement]:
 def scaled_values(bench: Bench) -> Iterator[Judgement]:
     """P1: V times 16 gives the output times 16, and the same log-sum-exp.
 
-    Bit by bit: a power of two passes through every product, sum and rounding. Left out are outputs
+    The same: a power of two passes through every product, sum and rounding. Left out are outputs
     below the normal numbers of their type, whose rounding has another size.
     """
     call = bench.draw()
@@ -50,8 +50,8 @@ def scaled_values(bench: Bench) -> Iterator[Judgement]:
     second = bench.ask(replace(call, v=call.v * 16))
     normal = first.out.abs() >= torch.finfo(first.out.dtype).smallest_normal
     scaled = torch.where(normal, first.out * 16, second.out)
-    yield from same(second.out, scaled, "V times 16 against the output times 16")
-    yield from same(second.lse, first.lse, "the log-sum-exp with V times 16 and without")
+    once = replace(first, out=scaled, truth=second.truth)
+    yield bench.same(second, once, "V times 16, and the output times 16")
 
 
 def scaled_gradient(bench: Bench) -> Iterator[Judgement]:
@@ -68,7 +68,7 @@ def scaled_gradient(bench: Bench) -> Iterator[Judgement]:
     for name, once, more in zip(("dQ", "dK", "dV"), first, second, strict=True):
         if name != "dQ" or "deterministic" in trial.candidate.supports:
             normal = once.abs() >= torch.finfo(once.dtype).smallest_normal
-            yield from same(more, torch.where(normal, once * 16, more), f"{name} with dO times 16")
+            yield from equal(more, torch.where(normal, once * 16, more), f"{name} with dO times 16")
 
 
 def shifted_keys(bench: Bench) -> Iterator[Judgement]:
@@ -122,7 +122,7 @@ def one_hot_values(bench: Bench) -> Iterator[Judgement]:
 def future_keys(bench: Bench) -> Iterator[Judgement]:
     """P8: what stands in keys and values that a row does not see yet does not matter.
 
-    Bit by bit: a hidden key's logit is replaced and its weight is 0, whatever it holds that is
+    The same: a hidden key's logit is replaced and its weight is 0, whatever it holds that is
     finite. The keys from two thirds on become huge.
     """
     call = bench.draw()
@@ -139,13 +139,12 @@ def future_keys(bench: Bench) -> Iterator[Judgement]:
         before.append(own + max(call.limits[1], 0) < start)
     second = bench.ask(replace(call, k=k, v=v))
     untouched = torch.stack(before) if call.layout is None else torch.cat(before)[None]
-    words = "rows before keys that became huge"
-    yield from same(second.out[untouched], first.out[untouched], words)
+    rows = untouched[:, None]
+    lse = None
     if first.lse is not None and second.lse is not None:
-        lse = [
-            side.lse.transpose(1, 2)[untouched] for side in (first, second) if side.lse is not None
-        ]
-        yield from same(lse[1], lse[0], f"the log-sum-exp of {words}")
+        lse = torch.where(rows, second.lse, first.lse)
+    out = torch.where(rows.transpose(1, 2)[..., None], second.out, first.out)
+    yield bench.same(replace(first, out=out, lse=lse), first, "rows before keys that became huge")
 
 
 def _sequences(call: Call, x: Tensor) -> list[Tensor]:
@@ -170,7 +169,7 @@ def one_key(bench: Bench) -> Iterator[Judgement]:
     side = bench.ask(call)
     group = call.q.shape[-2] // call.k.shape[-2]
     wanted = call.v.repeat_interleave(group, -2).expand(side.out.shape)
-    yield from same(side.out, wanted, "the output for a single key against its V")
+    yield from equal(side.out, wanted, "the output for a single key against its V")
     yield bench.right(side, "a single key")
 
 
