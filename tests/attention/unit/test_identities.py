@@ -81,6 +81,15 @@ def padding_forgotten(call: Call) -> Answer:
     return right(call, layout=replace(layout, left_padding=layout.left_padding - 1))
 
 
+def weighs_the_tail_zero(call: Call) -> Answer:
+    out, lse = right(call)
+    if call.layout is not None and call.layout.block_table is not None:
+        page = call.k.shape[1]
+        whole = replace(call.layout, lengths_k=-(-call.layout.lengths_k // page) * page)
+        out = out + 0 * whole.keys(call.v, 0).sum()
+    return out, lse
+
+
 def strides_forgotten(call: Call) -> Answer:
     k = call.k
     flat = torch.as_strided(k, k.shape, k.new_empty(k.shape).stride(), k.storage_offset())
@@ -210,6 +219,7 @@ BROKEN: dict[str, tuple[Kernel, ...]] = {
     "P5-grouped": (heads_in_turn,),
     "P6-alone": (first_of_batch,),
     "P7-beyond": (reads_too_far, padding_forgotten),
+    "P7-beyond-nan": (weighs_the_tail_zero,),
     # Attention that is right, and reads every key: NaN times a weight of 0 is NaN.
     "P7-outside-window": (right,),
     "P8-future-keys": (sees_the_future,),

@@ -71,6 +71,11 @@ ROWS = (
         (replace(PREFILL, batch=3), PACKED, PADDED, Case(100, 130, alibi=True))),
     Row(2, "P7-beyond", "memory.beyond",
         (PAGED[64], PADDED, PAGED[256], PAGED_WINDOW, PAGED_STEP)),
+    Row(1, "P7-beyond-nan", "memory.beyond_nan",
+        (PAGED[64], PADDED, PAGED_WINDOW, PAGED_STEP)),
+    # An engine zeroes its cache, so NaN is there only after a request that made it; and none takes
+    # pages so large by itself.
+    Row(0, "P7-beyond-nan", "memory.beyond_nan", (PAGED[256],), rare=True),
     Row(1, "P7-outside-window", "memory.outside_window", (FAR_WINDOW,), rare=True),
     Row(2, "P8-future-keys", "values.future_keys",
         (PREFILL, PACKED, WINDOW, TWELVE[3], replace(PREFILL, dtype="fp16", softcap=15.0))),

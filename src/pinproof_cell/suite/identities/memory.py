@@ -29,16 +29,24 @@ def views(bench: Bench) -> Iterator[Judgement]:
 
 
 def beyond(bench: Bench) -> Iterator[Judgement]:
-    """P7: what stands behind the used length of a page or a cache is never read.
+    """P7: what a page or a cache holds behind its used length does not matter.
 
-    The same: NaN and 1e30 there (infinity in fp16) leave the answer that finite numbers gave.
+    The same: 1e30 there leaves the answer that the numbers of other sequences gave.
     """
+    yield from _poisoned(bench, 1e30)
+
+
+def beyond_nan(bench: Bench) -> Iterator[Judgement]:
+    """P7: nor does NaN there, which a weight of 0 does not hide: the same."""
+    yield from _poisoned(bench, math.nan)
+
+
+def _poisoned(bench: Bench, poison: float) -> Iterator[Judgement]:
     trial = bench.trial
     first = bench.ask(bench.draw())
-    for poison in (math.nan, 1e30):
-        call = inputs.generate(bench.case, trial.seed, trial.device, beyond=poison)
-        words = f"with {poison:g} behind the used length, and without"
-        yield bench.same(bench.ask(call), first, words)
+    call = inputs.generate(bench.case, trial.seed, trial.device, beyond=poison)
+    words = f"with {poison:g} behind the used length, and without"
+    yield bench.same(bench.ask(call), first, words)
 
 
 def outside_window(bench: Bench) -> Iterator[Judgement]:
