@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import math
-import os
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from pinproof_cell.document import write
 from pinproof_cell.request import BadRequestError, Request
 
 #: Verb -> (module with ``run(document) -> document``, what it does). A module is imported only
@@ -26,7 +22,7 @@ STAGES = {
 
 #: Verb -> (module with ``arguments``, ``EXAMPLE`` and ``main(options)``, what it does).
 TOOLS = {
-    "check": ("suite.check", "judge an attention kernel of your own"),
+    "check": ("suite.check", "judge an attention kernel of your own, or candidates by name"),
     "calibrate": ("calibration.verb", "measure the judge: right kernels that it must pass"),
     "fuzz": ("fuzz.verb", "search a kernel for failures that no fixed case has"),
     "mutants": ("killmatrix.verb", "measure the suite: broken kernels that it must reject"),
@@ -94,37 +90,14 @@ def tool(options: argparse.Namespace) -> int:
     """Run a verb that needs no request. Raises BadRequestError."""
     _check_folder(options.json)
     document, status = importlib.import_module(f"pinproof_cell.{options.module}").main(options)
-    write(options.json, document)
+    if document is not None:
+        write(options.json, document)
     return int(status)
 
 
 def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise BadRequestError(f"no folder {path.parent} to write the result to")
-
-
-def write(path: Path, document: dict[str, Any]) -> None:
-    """Write `document` to `path`, whole or not at all."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as stream:
-        try:
-            json.dump(_plain(document), stream, indent=1, allow_nan=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-            Path(stream.name).replace(path)
-        except BaseException:
-            Path(stream.name).unlink(missing_ok=True)
-            raise
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` with null for every number that JSON cannot say: NaN and the infinities."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -1,5 +1,7 @@
 """Judge a user's own kernel: the harness by its own rule first, then the provider, in children.
 
+Candidates that are known by name are judged the same way, by `pinproof_cell.suite.survey`.
+
 Imports no torch: nothing that a provider does can end this process.
 """
 
@@ -8,10 +10,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pinproof_cell.judge import thresholds
-from pinproof_cell.request import SCHEMA
+from pinproof_cell.request import SCHEMA, BadRequestError
 from pinproof_cell.suite import absent
 from pinproof_cell.suite import checks as suites
 from pinproof_cell.suite.harness import vote
@@ -44,6 +48,10 @@ the callable:
 
 example:
   python -m pinproof_cell check --provider mykernel.py:attention --suite quick --json check.json
+  python -m pinproof_cell check --candidate torch-sdpa-flash vllm-fa3 --device cuda --suite full \
+    --json results/
+
+with --candidate, and with --json a folder, each candidate gets a file NAME.json there
 
 exit status: 0 the verdict is PASS; 1 it is DEGRADED, FAIL, CRASH, or, where nothing can be said of
 the kernel, INCONCLUSIVE or HARNESS-BROKEN; 2 wrong words
@@ -52,9 +60,9 @@ the kernel, INCONCLUSIVE or HARNESS-BROKEN; 2 wrong words
 
 def arguments(sub: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    sub.add_argument(
-        "--provider", required=True, metavar="FILE.py:NAME", help="the callable, or a known name"
-    )
+    asked = sub.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--provider", metavar="FILE.py:NAME", help="the callable, or a known name")
+    asked.add_argument("--candidate", nargs="+", metavar="NAME", help="several, known by name")
     sub.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     sub.add_argument("--suite", default="quick", choices=("quick", "full"))
     sub.add_argument("--seed", type=int, default=0, help="of the inputs")
@@ -67,17 +75,58 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def main(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
-    """Run the verb; returns its document and the exit status."""
-    document = run(
-        options.provider,
-        device=options.device,
-        suite=options.suite,
-        seed=options.seed,
-        without=options.without,
-    )
+def main(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int]:
+    """Run the verb; returns its document, unless it wrote them, and the exit status."""
+    asked = {name: getattr(options, name) for name in ("device", "suite", "seed", "without")}
+    if options.candidate:
+        return None, 0 if candidates(options.candidate, options.json, **asked) else 1
+    document = run(options.provider, **asked)
     print(table(document))
     return document, 0 if document["verdict"] == PASS else 1
+
+
+def candidates(
+    names: Sequence[str],
+    where: Path,
+    *,
+    device: str,
+    suite: str,
+    seed: int = 0,
+    without: Sequence[str] = (),
+    checks: Sequence[str] | None = None,
+) -> bool:
+    """Judge `names`, a file for each; returns whether all pass. Raises BadRequestError."""
+    # It builds upon this module.
+    from pinproof_cell.suite import survey
+
+    survey.files(names, where)
+    target, missing = _target(device)
+    if missing:
+        raise BadRequestError(missing)
+    plan = _plan(target, device, suite, seed, checks)
+    return survey.run(names, plan, where, _about(suite, seed, target), without)
+
+
+def _plan(target: str, device: str, suite: str, seed: int, checks: Sequence[str] | None) -> Suite:
+    return Suite(
+        directory=None,
+        checks=[check.id for check in suites.suite(suite, device)] if checks is None else checks,
+        target=target,
+        seed=seed,
+        check_limit=LIMIT[suite][device],
+        most_deaths=MOST_DEATHS,
+        say=lambda line: print(line, flush=True),
+    )
+
+
+def _about(suite: str, seed: int, target: str) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "stage": "check",
+        "suite": suite,
+        "seed": seed,
+        "thresholds": {"target": target, "source": thresholds.load(target).source},
+    }
 
 
 def run(
@@ -94,18 +143,22 @@ def run(
     """Judge ``FILE.py:NAME``; `checks` narrows the suite. Returns the document of the verb."""
     started = time.monotonic()
     target, missing = _target(device)
-    plan = Suite(
-        directory=None,
-        checks=[check.id for check in suites.suite(suite, device)] if checks is None else checks,
-        target=target,
-        seed=seed,
-        check_limit=check_limit or LIMIT[suite][device],
-        most_deaths=MOST_DEATHS,
-        say=say,
-    )
+    plan = _plan(target, device, suite, seed, checks)
+    plan = replace(plan, say=say, check_limit=check_limit or plan.check_limit)
     no_vote = {"status": HARNESS_BROKEN, "failures": [{"case": device, "reason": missing}]}
     voted, seen = (no_vote, None) if missing else vote(plan)
     judged = Run({}, []) if voted["status"] != PASS else supervise(provider, plan)
+    return {
+        **_about(suite, seed, target),
+        "provider": provider,
+        "device": seen,
+        **told(judged, voted, without),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def told(judged: Run, voted: Mapping[str, Any], without: Sequence[str]) -> dict[str, Any]:
+    """Return what a document says of one kernel and of the vote before it."""
     verdict, reason, failing = verdict_of(judged, voted)
     supports = judged.session.get("supports") or []
     cases = [
@@ -114,16 +167,9 @@ def run(
         for check in (suites.by_id(found["id"]),)
     ]
     return {
-        "schema": SCHEMA,
-        "stage": "check",
-        "provider": provider,
         "version": judged.session.get("version"),
         "extensions": judged.session.get("extensions") or [],
         "without": list(without),
-        "suite": suite,
-        "seed": seed,
-        "device": seen,
-        "thresholds": {"target": target, "source": thresholds.load(target).source},
         "verdict": verdict,
         "reason": reason,
         "failing": failing,
@@ -136,9 +182,8 @@ def run(
             for check in cases
             if check["status"] == "UNSUPPORTED"
         ],
-        "harness": voted,
+        "harness": dict(voted),
         "cases": cases,
-        "seconds": round(time.monotonic() - started, 1),
     }
 
 
@@ -203,6 +248,7 @@ def table(document: Mapping[str, Any]) -> str:
     counts += f", {unsupported} unsupported" if unsupported else ""
     counts += f", {expected} refused as built" if expected else ""
     told = f": {document['reason']}" if document["reason"] else ""
-    lines += [f"{document['provider']}: {document['verdict']}{told}"]
+    name = document.get("provider") or document["candidate"]
+    lines += [f"{name}: {document['verdict']}{told}"]
     lines += [f"{counts}, {document['seconds']:.0f} s, suite {document['suite']}"]
     return "\n".join(lines)

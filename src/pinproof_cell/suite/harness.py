@@ -21,13 +21,18 @@ def modes(device: str) -> tuple[str, ...]:
     return ("triton-ref",) if device == "cpu" else ("triton-ref", "triton-fast")
 
 
-def vote(suite: Suite) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Put `suite` to our own kernel; returns the harness's part of a document, and the device."""
+def ballot(suite: Suite) -> dict[str, Run]:
+    """Put `suite` to each mode of our own kernel; returns the votes by mode."""
     if suite.device == "cpu":
         # The interpreter is slow and knows no races: calling it again and again proves nothing.
         names = [name for name in suite.checks if not isinstance(by_id(name), Repeats)]
         suite = replace(suite, checks=names)
-    votes = {mode: supervise(mode, suite) for mode in modes(suite.device)}
+    return {mode: supervise(mode, suite) for mode in modes(suite.device)}
+
+
+def vote(suite: Suite) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Put `suite` to our own kernel; returns the harness's part of a document, and the device."""
+    votes = ballot(suite)
     return summary(votes), next(iter(votes.values())).session.get("device")
 
 

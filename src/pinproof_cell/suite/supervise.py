@@ -75,16 +75,20 @@ class Run:
     checks: list[dict[str, Any]]
 
 
+def lanes() -> int:
+    """Return how many children share the checks of a candidate."""
+    return max(1, min(MOST_LANES, len(os.sched_getaffinity(0)) // 2))
+
+
 def supervise(candidate: str, suite: Suite) -> Run:
     """Put every check of `suite` to `candidate`, in as many children as that takes."""
-    lanes = max(1, min(MOST_LANES, len(os.sched_getaffinity(0)) // 2))
-    shares: list[list[str]] = [[] for _ in range(lanes)]
+    shares: list[list[str]] = [[] for _ in range(lanes())]
     for place, check in enumerate(suite.checks):
-        shares[place // NEIGHBOURS % lanes].append(check)
+        shares[place // NEIGHBOURS % len(shares)].append(check)
     progress = _Progress(candidate, len(suite.checks), suite.say)
     with (
         tempfile.TemporaryDirectory(prefix="pinproof-") as scratch,
-        ThreadPoolExecutor(lanes) as pool,
+        ThreadPoolExecutor(len(shares)) as pool,
         _terminable() as stop,  # innermost: the pool waits for lanes, which must know first
     ):
         running = [
