@@ -19,12 +19,11 @@ from pinproof.errors import (
 from pinproof.evidence.evidence import Outcome
 from pinproof.evidence.store import Store, read_json
 from pinproof.options import Options
-from pinproof.plan import recipe
 from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
 from pinproof.report.results import Row
 from pinproof.run import process, runner
-from pinproof.run.environment import isolated_env
+from pinproof.run.environment import isolated_env, shielded
 from pinproof.run.machine import this_machine
 
 SCHEMA = 1
@@ -168,14 +167,22 @@ def _search(
     result.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     device = "cpu" if work.cell.target == "cpu" else "cuda"
-    python = options.envdir / work.cell.id / "bin" / "python"
-    words = [str(python), "-m", "pinproof_cell", "fuzz", "--candidate", name, "--device", device]
+    home = options.envdir / work.cell.id
+    words = [
+        str(home / "bin" / "python"),
+        "-m",
+        "pinproof_cell",
+        "fuzz",
+        "--candidate",
+        name,
+        "--device",
+        device,
+    ]
     words += ["--seconds", f"{hunt.seconds:g}", "--seed", str(hunt.seed)]
     words += ["--out", str(folder), "--json", str(result)]
-    env = {**dict(work.settings.env), "PYTHONPATH": str(recipe.SOURCES.parent)}
     ended = process.run(
-        words,
-        env=isolated_env(os.environ, env),
+        shielded(words, home, runner.shared(store)),
+        env=isolated_env(os.environ, runner.cell_env(work, home)),
         timeout=hunt.seconds + MARGIN,
         on_line=lambda line: print(line.rstrip("\n"), file=out, flush=True),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from pinproof.errors import InfrastructureError
 from pinproof.locks import pipconfig
 from pinproof.locks.indexes import Places
+from pinproof.run import process
 
 if TYPE_CHECKING:
     from pinproof.locks.lock import Request
@@ -101,6 +103,13 @@ def find_uv() -> str:
     if found is None:
         raise InfrastructureError("uv was not found", remedy="pip install uv")
     return found
+
+
+@functools.cache
+def uv_cache() -> Path:
+    """Return the directory of uv's cache, which the environments are linked from."""
+    env = {name: text for name, text in os.environ.items() if TOOL_ENV.fullmatch(name)}
+    return Path(process.run([find_uv(), "cache", "dir"], env=env).output.strip())
 
 
 def installer(*, offline: bool = False, house: House | None = None) -> Installer:

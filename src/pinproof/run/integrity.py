@@ -1,8 +1,9 @@
 """Whether the files of an environment are still the files of its wheels.
 
 uv makes environments of hard links into its cache: five torch environments take the room of
-one, and an edit in one of them edits all, the cache included. So every file is compared with
-its wheel's RECORD after the install, and before and after a stage that is believed.
+one, and an edit in one of them would edit all, the cache included. So the files are made
+read-only, and since that does not stop everybody, every file is compared with its wheel's RECORD
+after the install, and before and after a stage that is believed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import csv
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -68,6 +70,20 @@ def check(site_packages: Path, stamp: Path | None = None) -> list[Change]:
         partial.write_text(json.dumps(looks), encoding="utf-8")
         partial.replace(stamp)
     return changes
+
+
+def seal(site_packages: Path) -> None:
+    """Take the right to write from every file that other environments may have a link to.
+
+    An edit in place then fails, in this environment and all others, and in uv's cache; one that
+    writes a new file and renames it touches none but its own. Root is not stopped by it.
+    """
+    for directory, _, names in os.walk(site_packages):
+        for name in names:
+            path = Path(directory, name)
+            status = path.lstat()
+            if status.st_nlink > 1 and status.st_mode & 0o222 and stat.S_ISREG(status.st_mode):
+                path.chmod(stat.S_IMODE(status.st_mode) & ~0o222)
 
 
 def _lost(known: Mapping[str, Look | None], recorded: Collection[str]) -> list[Change]:

@@ -19,7 +19,7 @@ from pinproof.errors import InfrastructureError, PinproofError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome
 from pinproof.evidence.store import Store, read_json, write_json, write_text
 from pinproof.locks import pipconfig, resolve, wheelhouse
-from pinproof.locks.installer import Installer
+from pinproof.locks.installer import Installer, uv_cache
 from pinproof.locks.lock import Lock, Wheel
 from pinproof.matrix.matrixfile import Settings
 from pinproof.plan import recipe
@@ -27,7 +27,7 @@ from pinproof.plan.plan import Step
 from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
 from pinproof.run import integrity, process
-from pinproof.run.environment import Backend, forget, isolated_env
+from pinproof.run.environment import Backend, byte_code, forget, isolated_env, shielded
 from pinproof.run.execute import Executor, SessionSpec, now
 from pinproof.run.scheduler import Done, Started
 
@@ -104,6 +104,8 @@ class Runner:
         home = self.environment(step.owner)
         if step.stage is Stage.INSTALL:
             (home / LOOKS).unlink(missing_ok=True)
+            for site in home.glob("lib/python*/site-packages"):
+                integrity.seal(site)
         damage = self._damage(step.owner) or self._stranger(step, evidence)
         if damage:
             return _instead(evidence, Outcome.INFRA, damage)
@@ -217,14 +219,16 @@ class Runner:
         backend = self.backend(work.settings)
         request, out = scratch / "request.json", scratch / "out.json"
         write_json(request, recipe.request_file(work))
-        files = ["--request", str(request), "--json", str(out)]
-        env = {**dict(work.settings.env), "PYTHONPATH": str(recipe.SOURCES.parent)}
+        home = self.environment(step.owner)
+        words = [str(home / "bin" / "python"), "-m", "pinproof_cell", str(step.stage)]
+        words += ["--request", str(request), "--json", str(out)]
+        env = cell_env(work, home)
         return SessionSpec(
             session=step.owner,
             python=backend.python(lock.python),
             venv_backend=backend.nox,
             venv_params=backend.params,
-            commands=(["python", "-m", "pinproof_cell", str(step.stage), *files],),
+            commands=(shielded(words, home, shared(self.executor.store)),),
             env={**self._outside, **env},
             out=out,
         )
@@ -260,6 +264,20 @@ class Runner:
         }
         sites = sorted(self.environment(step.owner).glob("lib/python*/site-packages"))
         return integrity.stranger(integrity.loaded(evidence.data), sites, built)
+
+
+def cell_env(work: CellWork, home: Path) -> dict[str, str]:
+    """Return what a program in the environment of a cell sees beside what every cell sees."""
+    return {
+        **dict(work.settings.env),
+        "PYTHONPATH": str(recipe.SOURCES.parent),
+        "PYTHONPYCACHEPREFIX": str(byte_code(home)),
+    }
+
+
+def shared(store: Store) -> tuple[Path, ...]:
+    """Return the directories that cells share, and that none may write: caches and evidence."""
+    return (uv_cache(), store.builds, store.root / "evidence", store.root / "results")
 
 
 def filled_by(home: Path) -> str:
