@@ -9,11 +9,12 @@ from pinproof_cell import candidates
 from pinproof_cell.candidates import Candidate
 from pinproof_cell.candidates.provider import Provider
 from pinproof_cell.mutants import everything
+from pinproof_cell.mutants.source import SOURCE
 
 #: Candidates of a GPU, each asked one case in so many: Triton compiles nearly every one anew.
 ON_CUDA = {
-    "triton-ref": 16,
-    "triton-fast": 16,
+    "triton-ref": 32,
+    "triton-fast": 32,
     "torch-sdpa-flash": 1,
     "torch-sdpa-cudnn": 1,
     "torch-sdpa-efficient": 1,
@@ -49,4 +50,6 @@ def _emulated() -> Iterator[Calibrator]:
     """Yield the controls of the kill matrix: valid schedules, emulated step by step."""
     for mutant in everything():
         if mutant.control:
-            yield Calibrator(Provider(mutant.id, mutant.make(), origin="emulation"))
+            slow = mutant.against == SOURCE
+            kernel = Provider(mutant.id, mutant.make(), origin="emulation")
+            yield Calibrator(kernel, ON_CPU["triton-ref"] if slow else 1)

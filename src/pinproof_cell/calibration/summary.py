@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pinproof_cell.calibration.law import LAWS, expected
 from pinproof_cell.judge.thresholds import Thresholds
 
+#: What says nothing of a kernel: it refused, or the machine or somebody ended its process.
+NO_RUNS = ("UNSUPPORTED", "NOT-RUN")
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 #: Bins of a histogram, from 0 to the limit of the statistic.
 BINS = 40
@@ -70,19 +74,25 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def histograms(runs: Sequence[Run], known: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    """Return, by statistic and type, how many runs fall into each bin from 0 to the limit.
+    """Return, by statistic and kernel, how many runs fall into each bin from 0 to the limit.
 
-    One more bin at the end counts what lies above.
+    One more bin at the end counts what lies above. ``law`` is how many of all runs would lie there
+    by `law`, where there is one for the statistic.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, limit in known.items():
-        for dtype in sorted({run["dtype"] for run in runs}):
-            some = [run for run in runs if run["dtype"] == dtype and name in run["stats"]]
-            if some:
-                counts = [0] * (BINS + 1)
-                for run in some:
-                    counts[min(int(run["stats"][name] / limit * BINS), BINS)] += 1
-                found.setdefault(name, {"limit": limit})[dtype] = counts
+        some = [run for run in runs if name in run["stats"]]
+        if not some:
+            continue
+        counts: dict[str, list[int]] = {}
+        for run in some:
+            mine = counts.setdefault(run["kernel"], [0] * (BINS + 1))
+            mine[min(int(run["stats"][name] / limit * BINS), BINS)] += 1
+        found[name] = {"limit": limit, "kernels": counts}
+        if name in LAWS:
+            edges = [limit * place / BINS for place in range(BINS + 1)]
+            sizes = Counter(tuple(run["size"]) for run in some if all(run["size"]))
+            found[name]["law"] = [short(x) for x in expected(name, sizes, edges)]
     return found
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
+import os
+import shutil
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -13,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from pinproof_cell.calibration import summary
+from pinproof_cell.calibration.summary import NO_RUNS
 from pinproof_cell.candidates.distribution import version
+from pinproof_cell.document import write
 from pinproof_cell.judge import thresholds
 from pinproof_cell.request import SCHEMA, BadRequestError
 from pinproof_cell.world import child
 from pinproof_cell.world.journal import Journal
 
-#: How many processes share the cases; a GPU waits for the processor between small launches.
-PROCESSES = {"cpu": 2, "cuda": 4}
+#: How many processes share the cases at most: each holds a context of the GPU, and many cases.
+MOST_PROCESSES = 12
 #: After so many dead processes something else than the kernels is wrong.
 MOST_DEATHS = 20
-#: What says nothing of a kernel: it refused, or the machine or somebody ended its process.
-NO_RUNS = ("UNSUPPORTED", "NOT-RUN")
 #: How long after its time a process may take for its last run, in seconds.
 GRACE = 120.0
 
@@ -33,9 +35,12 @@ Cases of chance, as `fuzz` draws them, are put to kernels that are right: on a C
 emulated step by step, our own kernel in the interpreter for a share, and torch's math; on a GPU our
 own, torch's flash, cuDNN, efficient and math, and flash-attn 2 where it is installed.
 
+Every run is kept in a folder OUT.journal until all are done: the same command goes on where one was
+ended, and with --seconds 0 it says what there is.
+
 examples:
   python -m pinproof_cell calibrate --json calibration.json
-  python -m pinproof_cell calibrate --device cuda --runs 10000 --seconds 120 --json sm_90.json
+  python -m pinproof_cell calibrate --device cuda --runs 10000 --seconds 420 --json sm_90.json
 
 exit status: 0 the judge passed every run; 1 it rejected one, or there was none; 2 wrong words
 """
@@ -43,11 +48,12 @@ exit status: 0 the judge passed every run; 1 it rejected one, or there was none;
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to run, and how it is told meanwhile."""
+    """How much to run, in which folder the runs are kept, and how it is told meanwhile."""
 
     device: str
     runs: int
     seconds: float
+    folder: Path
     seed: int = 0
     processes: int = 2
     say: Callable[[str], None] = print
@@ -59,42 +65,72 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--runs", type=int, default=10_000, help="how many (default 10000)")
     sub.add_argument("--seconds", type=float, default=1800.0, help="at most (default 1800)")
     sub.add_argument("--seed", type=int, default=0, help="of the cases and of their inputs")
-    sub.add_argument("--processes", type=int, help="default 2 on a CPU, 4 on a GPU")
+    default = "as many as there are processors, 12 at most"
+    sub.add_argument("--processes", type=int, help=f"default {default}")
 
 
-def main(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
-    """Run the verb; returns its document and the exit status. Raises BadRequestError."""
+def main(options: argparse.Namespace) -> tuple[None, int]:
+    """Run the verb, which writes its document; returns the exit status. Raises BadRequestError."""
     plan = Plan(
         device=options.device,
         runs=options.runs,
         seconds=options.seconds,
+        folder=options.json.with_name(f"{options.json.name}.journal"),
         seed=options.seed,
-        processes=options.processes or PROCESSES[options.device],
+        processes=options.processes or min(len(os.sched_getaffinity(0)), MOST_PROCESSES),
         say=lambda line: print(line, flush=True),
     )
     told = calibrate(plan)
+    write(options.json, told)
+    if told["runs"] + len(told["known"]) >= plan.runs:
+        shutil.rmtree(plan.folder)
     print("\n".join(table(told)))
-    return told, 1 if told["rejected"] or not told["runs"] else 0
+    return None, 1 if told["rejected"] or not told["runs"] else 0
 
 
 def calibrate(plan: Plan) -> dict[str, Any]:
     """Return the document of the verb. Raises BadRequestError where nothing can run."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
-        journals = [Journal(Path(scratch) / f"{n}.jsonl") for n in range(plan.processes)]
-        with ThreadPoolExecutor(plan.processes + 1) as pool:
-            shares = [
-                pool.submit(_share, plan, number, journal, started + plan.seconds)
-                for number, journal in enumerate(journals)
-            ]
+    journals = _journals(plan)
+    stop = threading.Event()
+    with ThreadPoolExecutor(plan.processes) as pool:
+        shares = [
+            pool.submit(_share, plan, number, journal, started + plan.seconds, stop)
+            for number, journal in enumerate(journals)
+        ]
+        try:
             while not all(share.done() for share in shares):
                 time.sleep(1.0)
                 _progress(plan, journals, time.monotonic() - started)
-            for share in shares:
-                share.result()
-        lines = [line for journal in journals for line in journal.lines("end")]
-        session = journals[0].lines("session")[0]
-    return document(plan, lines, session, round(time.monotonic() - started, 1))
+        finally:
+            stop.set()
+        for share in shares:
+            share.result()
+    lines = [line for journal in journals for line in journal.lines("end")]
+    sessions = [line for journal in journals for line in journal.lines("session")]
+    return document(plan, lines, sessions[0], round(time.monotonic() - started, 1))
+
+
+def _journals(plan: Plan) -> list[Journal]:
+    """Return the journal of each process, with what it holds of a run that was ended.
+
+    Raises BadRequestError where the folder holds that of another plan.
+    """
+    same = {"device": plan.device, "seed": plan.seed, "processes": plan.processes}
+    plan.folder.mkdir(exist_ok=True)
+    about = Journal(plan.folder / "plan.jsonl")
+    told = about.lines("plan")
+    if not told:
+        about.add("plan", **same)
+    elif same != {key: told[0][key] for key in same}:
+        text = f"{plan.folder} holds runs of another calibration: {told[0]}"
+        raise BadRequestError(f"{text}\n  next step: ask for the same, or delete that folder")
+    journals = [Journal(plan.folder / f"{number}.jsonl") for number in range(plan.processes)]
+    for journal in journals:
+        # It was ended with its process, by no fault of the kernel.
+        while open_ := journal.unfinished("kernel", "number"):
+            _end(journal, open_, "NOT-RUN", "the calibration was ended meanwhile")
+    return journals
 
 
 def _progress(plan: Plan, journals: list[Journal], spent: float) -> None:
@@ -104,7 +140,7 @@ def _progress(plan: Plan, journals: list[Journal], spent: float) -> None:
         plan.say(f"calibrate {spent:.0f} s: {len(lines)} runs, {rejected} rejected")
 
 
-def _share(plan: Plan, number: int, journal: Journal, until: float) -> None:
+def _share(plan: Plan, number: int, journal: Journal, until: float, stop: threading.Event) -> None:
     """Run one share to its end, in as many processes as that takes."""
     runs = plan.runs // plan.processes + (number < plan.runs % plan.processes)
     words = ["-m", "pinproof_cell.calibration.worker", "--device", plan.device]
@@ -113,16 +149,21 @@ def _share(plan: Plan, number: int, journal: Journal, until: float) -> None:
     for _ in range(MOST_DEATHS):
         limit = max(until - time.monotonic(), 0) + GRACE
         ended = child.run(words, target=plan.device, timeout=limit)
-        if not ended.reason:
+        if not ended.reason or stop.is_set():
             return
         died = journal.unfinished("kernel", "number")
         if died is None:
             break
         outside = ended.signal in child.OUTSIDE
         status = "HANG" if ended.timed_out else "NOT-RUN" if outside else "CRASH"
-        asked = {key: died[key] for key in ("kernel", "number", "case", "dtype")}
-        journal.add("end", **asked, status=status, stats={}, reasons=[ended.reason], defect=None)
+        _end(journal, died, status, ended.reason)
     raise BadRequestError(f"calibration cannot run here: {ended.reason}\n{ended.output[-2000:]}")
+
+
+def _end(journal: Journal, begun: Mapping[str, Any], status: str, reason: str) -> None:
+    asked = {key: begun[key] for key in ("kernel", "number", "case", "dtype")}
+    more: dict[str, Any] = {"stats": {}, "size": (0, 0), "reasons": [reason], "defect": None}
+    journal.add("end", **asked, status=status, **more)
 
 
 def document(

@@ -13,6 +13,7 @@ import torch
 
 from pinproof_cell.calibration import kernels
 from pinproof_cell.calibration.kernels import Calibrator
+from pinproof_cell.calibration.summary import NO_RUNS
 from pinproof_cell.fuzz.space import Sizes, Space
 from pinproof_cell.judge import defects, thresholds
 from pinproof_cell.suite.cases import FEATURES, Case
@@ -61,7 +62,7 @@ def run(
     """Judge case after case; a line before and one after each run."""
     limits = thresholds.load(target)
     guarded = [(Guarded(one.candidate), one.every) for one in found]
-    done = len(journal.lines("end"))
+    done = sum(line["status"] not in NO_RUNS for line in journal.lines("end"))
     begun = {line["number"] for line in journal.lines("begin")}
     for number, case in cases(options, begun):
         for kernel, every in guarded:
@@ -80,10 +81,16 @@ def run(
                 **asked,
                 status=result.status,
                 stats=result.stats,
+                size=_size(case),
                 reasons=list(result.reasons),
                 defect=_defect(kernel, case, result, target),
             )
-            done += result.status not in ("UNSUPPORTED", "NOT-RUN")
+            done += result.status not in NO_RUNS
+
+
+def _size(case: Case) -> tuple[int, int]:
+    """Return how many rows the output has, and how many numbers each."""
+    return sum(queries for queries, _ in case.sequences) * case.heads, case.dim_v
 
 
 def _defect(kernel: Guarded, case: Case, result: Result, target: str) -> str | None:

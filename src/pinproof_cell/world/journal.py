@@ -48,6 +48,6 @@ class Journal:
 
     def unfinished(self, *names: str) -> dict[str, Any] | None:
         """Return the first "begin" line without an "end" line of the same `names`, or None."""
-        ended = [[line[name] for name in names] for line in self.lines("end")]
+        ended = {tuple(line[name] for name in names) for line in self.lines("end")}
         begun = self.lines("begin")
-        return next((line for line in begun if [line[name] for name in names] not in ended), None)
+        return next((x for x in begun if tuple(x[name] for name in names) not in ended), None)

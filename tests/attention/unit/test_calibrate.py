@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from searched import scaled
@@ -16,8 +18,10 @@ from searched import scaled
 from pinproof_cell.__main__ import main
 from pinproof_cell.calibration import kernels, summary, verb, worker
 from pinproof_cell.calibration.kernels import Calibrator
+from pinproof_cell.calibration.law import LAWS
 from pinproof_cell.candidates.provider import Provider
 from pinproof_cell.judge import thresholds
+from pinproof_cell.request import BadRequestError
 from pinproof_cell.world import device
 from pinproof_cell.world.journal import Journal
 
@@ -33,15 +37,32 @@ def test_quantiles_are_values_in_order_and_the_last_is_the_largest(values: list[
 
 
 def run(kernel: str = "honest", dtype: str = "bf16", **stats: float) -> dict[str, Any]:
-    return {"kernel": kernel, "dtype": dtype, "case": "1x2", "status": "PASS", "stats": stats}
+    asked = {"kernel": kernel, "dtype": dtype, "case": "1x2", "size": (4, 64)}
+    return {**asked, "status": "PASS", "stats": stats}
 
 
 def test_a_histogram_counts_every_run_once_and_those_above_the_limit_last() -> None:
     runs = [run(max_z=value) for value in (0.0, 0.1, 4.0, 7.99, 8.0, 1e9)]
     found = summary.histograms(runs, {"max_z": 8.0})["max_z"]
     assert found["limit"] == 8.0
-    assert sum(found["bf16"]) == len(runs)
-    assert (found["bf16"][0], found["bf16"][20], found["bf16"][-2:]) == (2, 1, [1, 2])
+    counts = found["kernels"]["honest"]
+    assert sum(counts) == len(runs)
+    assert (counts[0], counts[20], counts[-2:]) == (2, 1, [1, 2])
+    assert sum(found["law"]) == pytest.approx(len(runs), rel=1e-2)
+
+
+@pytest.mark.parametrize("name", list(LAWS))
+def test_a_law_is_what_normal_errors_reach(name: str) -> None:
+    """Half of all drawn cases lie below the value that the law says half lie below."""
+    rows, dim = 20, 64
+    z = torch.randn(4000, rows, dim, generator=torch.Generator().manual_seed(1))
+    drawn = {
+        "max_z": z.abs().amax((1, 2)),
+        "row_rms": z.square().mean(2).amax(1).sqrt(),
+        "rms": z.square().mean((1, 2)).sqrt(),
+    }[name]
+    for share in (0.1, 0.5, 0.9):
+        assert LAWS[name](float(drawn.quantile(share)), rows, dim) == pytest.approx(share, abs=0.04)
 
 
 def test_a_proposed_threshold_is_half_as_much_again_as_the_largest_value() -> None:
@@ -71,6 +92,29 @@ def test_right_kernels_of_a_cpu_pass_and_the_document_says_what_they_reach(tmp_p
     assert document["device"]["name"]
 
 
+def test_a_calibration_that_was_ended_goes_on_with_what_it_has(tmp_path: Path) -> None:
+    """What ran stays, what was open is nobody's fault, and the journal goes with the last run."""
+    result, folder = tmp_path / "out.json", tmp_path / "out.json.journal"
+    words = ["calibrate", "--processes", "1", "--json", str(result), "--runs"]
+    plan = verb.Plan(device="cpu", runs=30, seconds=60.0, folder=folder, processes=1)
+    before = verb.calibrate(plan)
+    journal = Journal(folder / "0.jsonl")
+    asked = {"kernel": "honest", "number": 10**6, "case": "1x2", "dtype": "bf16"}
+    journal.add("begin", **asked)
+    assert main([*words, "40"]) == 0
+    after = json.loads(result.read_text())
+    assert (before["runs"], after["runs"], after["rejected"]) == (30, 40, [])
+    assert not folder.exists()
+
+
+def test_runs_of_another_calibration_are_not_mixed_in(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    plan = verb.Plan(device="cpu", runs=1, seconds=0.0, folder=folder, processes=1)
+    verb._journals(plan)
+    with pytest.raises(BadRequestError, match="another calibration"):
+        verb._journals(replace(plan, seed=1))
+
+
 def lines(tmp_path: Path, candidate: Any, runs: int = 12) -> list[dict[str, Any]]:
     options = argparse.Namespace(
         device="cpu", seed=0, share=[0, 1], runs=runs, until=time.monotonic() + 100
@@ -81,7 +125,7 @@ def lines(tmp_path: Path, candidate: Any, runs: int = 12) -> list[dict[str, Any]
 
 
 def told(found: list[dict[str, Any]]) -> dict[str, Any]:
-    plan = verb.Plan(device="cpu", runs=len(found), seconds=1.0)
+    plan = verb.Plan(device="cpu", runs=len(found), seconds=1.0, folder=Path())
     return verb.document(plan, found, {"device": device.facts("cpu"), "absent": {}}, 1.0)
 
 
