@@ -44,6 +44,11 @@ class Store:
         """The directory of the cache of wheels that were built; see `pinproof.builds.cache`."""
         return self.root / "builds"
 
+    @property
+    def inodes(self) -> Path:
+        """The file of what `pinproof.run.integrity` has read, whichever cell it belongs to."""
+        return self.root / "verified" / "files.json"
+
     def fuzz_dir(self, cell: str, name: str) -> Path:
         """Return the directory of what a search found in a cell, its scripts among it."""
         return self.root / "fuzz" / cell / name

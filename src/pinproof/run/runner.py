@@ -241,7 +241,11 @@ class Runner:
             shutil.rmtree(home, ignore_errors=True)
             return "the environment is not there; it will be made again"
         try:
-            changes = [change for site in sites for change in integrity.check(site, home / LOOKS)]
+            inodes = self.executor.store.inodes
+            inodes.parent.mkdir(parents=True, exist_ok=True)
+            changes = [
+                change for site in sites for change in integrity.check(site, home / LOOKS, inodes)
+            ]
         except OSError as error:
             raise InfrastructureError(f"{home} cannot be read: {error}") from None
         if not changes:
@@ -277,7 +281,8 @@ def cell_env(work: CellWork, home: Path) -> dict[str, str]:
 
 def shared(store: Store) -> tuple[Path, ...]:
     """Return the directories that cells share, and that none may write: caches and evidence."""
-    return (uv_cache(), store.builds, store.root / "evidence", store.root / "results")
+    own = ("evidence", "results", store.inodes.parent.name)
+    return (uv_cache(), store.builds, *(store.root / name for name in own))
 
 
 def filled_by(home: Path) -> str:

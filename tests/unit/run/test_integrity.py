@@ -64,7 +64,7 @@ def test_with_a_stamp_only_what_moved_is_read_again(sites, tmp_path):
     file.write_text("A = 7\n")
     status = file.stat()
     known = json.loads(stamp.read_text())
-    known["pkg/a.py"] = [status.st_size, status.st_mtime_ns, status.st_ino]
+    known["pkg/a.py"] = [status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev]
     stamp.write_text(json.dumps(known))
     assert check(sites[0], stamp) == []
     assert len(check(sites[0])) == 1
@@ -110,3 +110,42 @@ def test_what_was_not_built_is_compared_with_its_wheel_and_not_here(tmp_path: Pa
     seen = [{"path": "/anywhere/_vllm_fa2_C.abi3.so", "sha256": "c" * 64}]
     assert integrity.stranger(seen, [tmp_path], {}) == ""
     assert list(integrity.loaded({})) == []
+
+
+def test_what_one_environment_was_found_to_share_is_not_read_again_in_another(sites, tmp_path):
+    """As with a stamp, the content is not read: a file that is known by its inode is believed."""
+    inodes = tmp_path / "files.json"
+    check(sites[0], tmp_path / "one-stamp", inodes)
+    file = sites[1] / "pkg/a.py"
+    file.write_text("A = 7\n")
+    status = file.stat()
+    known = json.loads(inodes.read_text())
+    device_and_inode = f"{status.st_dev}:{status.st_ino}"
+    known[device_and_inode] = [status.st_size, status.st_mtime_ns, known[device_and_inode][2]]
+    inodes.write_text(json.dumps(known))
+    assert check(sites[1], tmp_path / "two-stamp", inodes) == []
+    assert len(check(sites[1])) == 1
+
+
+@pytest.mark.parametrize("file", ["pkg/a.py", "pkg/big.so"])
+def test_an_edit_of_a_file_that_was_read_before_is_noticed_in_every_environment(
+    sites, tmp_path, file
+):
+    inodes = tmp_path / "files.json"
+    check(sites[0], tmp_path / "one-stamp", inodes)
+    with (sites[0] / file).open("r+") as stream:
+        stream.write("9")  # of the same size
+    for site, stamp in zip(sites, ("one-stamp", "two-stamp"), strict=True):
+        changes = check(site, tmp_path / stamp, inodes)
+        assert [str(change) for change in changes] == [f"pkg: {file} was edited after its install"]
+
+
+def test_another_wheel_s_file_under_the_same_inode_is_read(sites, tmp_path):
+    """What is believed of an inode is its digest, and not that it is right anywhere."""
+    inodes = tmp_path / "files.json"
+    check(sites[0], tmp_path / "one-stamp", inodes)
+    other = sites[1] / "pkg/b.py"
+    other.unlink()
+    other.hardlink_to(sites[1] / "pkg/a.py")
+    changes = check(sites[1], tmp_path / "two-stamp", inodes)
+    assert [change.file for change in changes] == ["pkg/b.py"]
