@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from pinproof.errors import ResolveError
+from pinproof.locks.batch import SOLVERS
 from pinproof.locks.lock import Lock, Pin
 from pinproof.locks.lockfile import Lockfile
 from pinproof.locks.moving import Fixed
-from pinproof.locks.renew import SOLVERS, Survey, Tell, Wish, solve
+from pinproof.locks.renew import Survey, Tell, Wish
 from pinproof.locks.resolve import resolve
 from pinproof.matrix import axis as axes
 from pinproof.matrix.axis import Kind
@@ -66,7 +67,7 @@ def check(survey: Survey, tell: Tell = lambda text, done, total: None) -> tuple[
             tell("looked for the locked files", done, len(held))
             stale += changes
     again = [w for w in same if known[w.place].conflict or _has_range(w)]
-    for question, answer in solve(survey.tool, again).items():
+    for question, answer in survey.solve(again, tell).items():
         wish = next(w for w in again if w.question == question)
         was = old.locks.get(known[wish.place].file)
         stale += _answers(wish, was, answer if isinstance(answer, ResolveError) else answer.lock)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pinproof.errors import ConfigurationError, NothingRanError, PinproofError, ResolveError
-from pinproof.locks import indexes, lockfile
+from pinproof.locks import batch, indexes, lockfile
 from pinproof.locks import installer as installers
+from pinproof.locks.batch import Answer
 from pinproof.locks.installer import Installer
 from pinproof.locks.lock import PACKAGES, Lock, Request, build_of_torch
 from pinproof.locks.lockfile import Entry, Lockfile, Place, Target, key_of
 from pinproof.locks.moving import Fixed, Key, Lookup
 from pinproof.locks.nightly import Wanted
-from pinproof.locks.resolution import Resolution
-from pinproof.locks.resolve import resolve
 from pinproof.locks.wheeltags import platform_tags
 from pinproof.matrix import axis as axes
 from pinproof.matrix import cell as cells
@@ -28,9 +25,6 @@ from pinproof.matrix.axis import Kind
 from pinproof.matrix.cell import Cell
 from pinproof.matrix.matrixfile import Matrix, MatrixFile
 from pinproof.plan import recipe
-
-#: How many solvers run side by side: a solver waits for the index half of its time.
-SOLVERS = 4
 
 #: What `renew` tells while it works: what was done, how many are done, how many there are.
 Tell = Callable[[str, int, int], None]
@@ -123,6 +117,25 @@ class Survey:
             )
         return tuple(found.values())
 
+    def solve(self, wishes: Iterable[Wish], tell: Tell) -> dict[str, Answer]:
+        """Return the answer to each question of `wishes`; see `batch.solve`."""
+        cells = {wish.question: wish.cell for wish in wishes}
+        requests = {wish.question: wish.request for wish in wishes}
+
+        def told(question: str, done: int, total: int) -> None:
+            tell(f"{cells[question].id} {cells[question].label}", done, total)
+
+        try:
+            return batch.solve(self.tool, requests, told)
+        except batch.Unanswered as error:
+            cell = cells[error.question]
+            raise ResolveError(
+                f"{cell.id} ({cell.label}): {error.why.what}",
+                conflict=False,
+                cause=error.why.cause,
+                remedy=error.why.remedy,
+            ) from None
+
     def _of(self, target: Target, anew: bool) -> Iterator[Wish]:
         renewed = {
             self._key(cell, name, target)
@@ -201,7 +214,7 @@ def renew(survey: Survey, tell: Tell = lambda text, done, total: None) -> Lockfi
         or wish.place not in known
         or known[wish.place].request != wish.key
     ]
-    answers = solve(survey.tool, asked, tell)
+    answers = survey.solve(asked, tell)
     found: list[tuple[Entry, Lock | None]] = []
     for wish in wishes:
         if wish.question in answers:
@@ -218,44 +231,6 @@ def renew(survey: Survey, tell: Tell = lambda text, done, total: None) -> Lockfi
     return lockfile.put_together(made, {**kept, **values}.values(), found)
 
 
-def solve(
-    tool: Installer, wishes: Iterable[Wish], tell: Tell = lambda text, done, total: None
-) -> dict[str, Resolution | ResolveError]:
-    """Resolve each question once, some side by side; a conflict is an answer.
-
-    Raises ResolveError for the first that is no answer: then the others are stopped.
-    """
-    asked = {wish.question: wish for wish in wishes}
-    stop = threading.Event()
-
-    def one(wish: Wish) -> Resolution | ResolveError:
-        try:
-            return resolve(wish.request, tool, cancel=stop)
-        except ResolveError as error:
-            if error.conflict:
-                return error
-            raise ResolveError(
-                f"{wish.cell.id} ({wish.cell.label}): {error.what}",
-                conflict=False,
-                cause=error.cause,
-                remedy=error.remedy,
-            ) from None
-
-    answers: dict[str, Resolution | ResolveError] = {}
-    with ThreadPoolExecutor(SOLVERS) as pool:
-        waiting = {pool.submit(one, wish): key for key, wish in asked.items()}
-        try:
-            for done in as_completed(waiting):
-                key = waiting[done]
-                answers[key] = done.result()
-                tell(f"{asked[key].cell.id} {asked[key].cell.label}", len(answers), len(asked))
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return answers
-
-
 def blamed(cell: Cell, error: ResolveError) -> str:
     """Say which axes of `cell` a conflict is between, and how the solver explains it."""
     told = error.cause or error.what
@@ -265,10 +240,13 @@ def blamed(cell: Cell, error: ResolveError) -> str:
         if cell.axis(name) not in ("none", "bundled")
         and re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", told)
     ]
-    return f"{' and '.join(named)} do not go together: {told}" if named else told
+    if not named:
+        return told
+    how = "do not go together" if len(named) > 1 else "cannot be had"
+    return f"{' and '.join(named)} {how}: {told}"
 
 
-def _answered(wish: Wish, answer: Resolution | ResolveError) -> tuple[Entry, Lock | None]:
+def _answered(wish: Wish, answer: Answer) -> tuple[Entry, Lock | None]:
     entry = Entry(cell=wish.cell.id, python=wish.python, platform=wish.platform, request=wish.key)
     if isinstance(answer, ResolveError):
         return replace(entry, conflict=blamed(wish.cell, answer)), None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
 import sys
@@ -213,22 +212,13 @@ def _product(solver: _Solver) -> tuple[_Answer, list[str]]:
     first: _Answer | None = None
     problem: ResolveError | None = None
     try:
-        first = solver.solve(request.product)
+        first = _configured(solver, request.product)
     except ResolveError as error:
         if not error.conflict or wanted in (None, "cuda") or _has_build(solver):
             raise
         problem = error
     if first is not None and _is_build(wanted, first.pins):
         return first, []
-    if first is not None and wanted != "cpu":
-        # "2.13.0+cpu" sorts above "2.13.0", so a directory with a CPU build hides the other one.
-        hidden = f"torch!={_version(first.pins, 'torch')}"
-        if wanted == "cuda":
-            return solver.solve(request.product, more=[hidden]), []
-        with contextlib.suppress(ResolveError):  # nothing else is there
-            other = solver.solve(request.product, more=[hidden])
-            if _is_build(wanted, other.pins):
-                return other, []
     try:
         if not solver.installer.is_open:
             raise ResolveError(f"no {wanted} build of torch lies here", conflict=False)
@@ -251,11 +241,27 @@ def _product(solver: _Solver) -> tuple[_Answer, list[str]]:
         ) from error
 
 
+def _configured(solver: _Solver, requirements: Sequence[str]) -> _Answer:
+    """Resolve from the configured sources, with the wanted build of torch where they have it."""
+    wanted = solver.request.torch
+    first = solver.solve(requirements)
+    if wanted == "cpu" or _is_build(wanted, first.pins):
+        return first
+    # "2.13.0+cpu" sorts above "2.13.0", so a directory with a CPU build hides the other one.
+    try:
+        other = solver.solve(requirements, more=[f"torch!={_version(first.pins, 'torch')}"])
+    except ResolveError:
+        if wanted == "cuda":
+            raise
+        return first
+    return other if wanted == "cuda" or _is_build(wanted, other.pins) else first
+
+
 def _has_build(solver: _Solver) -> bool:
     """Say whether the sources hold the wanted build of torch: then a conflict is about the rest."""
     torch = [text for text in solver.request.product if Requirement(text).name == "torch"]
     try:
-        return bool(torch) and _is_build(solver.request.torch, solver.solve(torch).pins)
+        return bool(torch) and _is_build(solver.request.torch, _configured(solver, torch).pins)
     except ResolveError:
         return False
 

@@ -262,3 +262,67 @@ def test_of_the_caller_uv_sees_where_to_fetch_and_nothing_that_changes_the_answe
 def test_a_long_explanation_of_the_solver_is_cut_at_a_word():
     assert resolving._trim("word " * 500).endswith("word ...")
     assert len(resolving._trim("word " * 500)) < 610
+
+
+def test_a_cpu_build_in_a_directory_hides_no_cuda_build_nor_a_conflict(world):
+    torches(world, "2.13.0", "2.13.0+cpu")
+    world.add("app", "1.0", requires=["torch==2.14.0"])
+    tool = world.installer()
+    found = resolve(ask("torch==2.13.0", torch="cu130"), tool)
+    assert found.lock.version("torch") == "2.13.0"
+    with pytest.raises(ResolveError, match="no versions fit") as caught:
+        resolve(ask("torch==2.13.0", "app", torch="cu130"), tool)
+    assert caught.value.conflict
+
+
+def test_the_files_of_a_lock_are_taken_though_newer_ones_are_there(world):
+    world.add("app", "1.0", requires=["lib"])
+    world.add("lib", "1.0")
+    held = resolve(ask("app"), world.installer()).lock
+    world.root = world.root / "later"
+    world.add("lib", "2.0")
+    found = resolve(ask("app"), world.installer(), held=held)
+    assert found.lock == held
+    assert found.notes == ()
+
+
+def test_a_lock_whose_files_are_gone_is_resolved_anew_and_a_note_says_so(world):
+    world.add("app", "1.0", requires=["lib"])
+    world.add("lib", "1.0")
+    held = resolve(ask("app"), world.installer()).lock
+    world.root = world.root / "later"
+    world.files.pop()
+    world.add("lib", "2.0")
+    found = resolve(ask("app"), world.installer(), held=held)
+    assert names(found.lock.pins) == ["app 1.0", "lib 2.0"]
+    assert "not the committed lock" in found.notes[0]
+    assert "lib==1.0" in found.notes[0]
+
+
+def test_a_build_with_a_local_version_may_have_other_bytes_elsewhere(world):
+    world.add("app", "1.0+cpu")
+    held = resolve(ask("app"), world.installer()).lock
+    world.root = world.root / "later"
+    world.files = [make_wheel(world.root / "files", "app", "1.0+cpu", files={"app.py": "other"})]
+    found = resolve(ask("app"), world.installer(), held=held)
+    assert "app 1.0+cpu has other bytes here" in found.notes[0]
+    assert found.lock.pins[0].sha256 == sha256(world.files[0])
+
+
+def test_a_release_with_other_bytes_than_the_lock_says_is_never_installed(world):
+    world.add("app", "1.0")
+    held = resolve(ask("app"), world.installer()).lock
+    world.root = world.root / "later"
+    world.files = [make_wheel(world.root / "files", "app", "1.0", files={"app.py": "other"})]
+    with pytest.raises(ResolveError, match="is not the file of the lock") as caught:
+        resolve(ask("app"), world.installer(), held=held)
+    assert not caught.value.conflict
+
+
+def test_of_two_wheels_of_a_release_the_locked_one_is_taken(world):
+    world.add("app", "1.0", tag=ANY)
+    held = resolve(ask("app"), world.installer()).lock
+    world.root = world.root / "later"
+    world.add("app", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64")
+    found = resolve(ask("app"), world.installer(), held=held)
+    assert found.lock == held

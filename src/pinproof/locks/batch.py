@@ -1,0 +1,121 @@
+"""Resolves many requests at once, and asks the solver nothing that an answer already tells."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from pinproof.errors import ResolveError
+from pinproof.locks.installer import Installer
+from pinproof.locks.lock import Lock, Request
+from pinproof.locks.resolution import Resolution
+from pinproof.locks.resolve import resolve
+
+#: How many solvers run side by side: a solver waits for the index most of its time.
+SOLVERS = 6
+
+#: A resolution, or the conflict that keeps it from being one.
+Answer = Resolution | ResolveError
+
+
+class Unanswered(Exception):  # noqa: N818 - not an error of ours: the caller tells whose it is
+    """A question that no index answered, and why."""
+
+    def __init__(self, question: str, why: ResolveError) -> None:
+        super().__init__(why.what)
+        self.question = question
+        self.why = why
+
+
+def solve(
+    tool: Installer, requests: Mapping[str, Request], tell: Callable[[str, int, int], None]
+) -> dict[str, Answer]:
+    """Resolve the requests, which are named by their questions; a conflict is an answer.
+
+    Raises Unanswered for the first that is none: then the others are stopped.
+    """
+    answers: dict[str, Answer] = {}
+    left = dict(requests)
+    while left:
+        # Small ones first: what they come to may answer the larger ones.
+        ready = {
+            question: request
+            for question, request in left.items()
+            if not any(_is_part(other, request) for other in left.values())
+        }
+        left = {question: left[question] for question in left.keys() - ready.keys()}
+        known = [(requests[question], answer) for question, answer in answers.items()]
+        implied = {question: _implied(request, known) for question, request in ready.items()}
+        answers |= {question: each for question, each in implied.items() if each is not None}
+        open_ones = {question: ready[question] for question in ready if implied[question] is None}
+        _ask(tool, open_ones, answers, tell, len(requests))
+    return answers
+
+
+def _ask(
+    tool: Installer,
+    requests: Mapping[str, Request],
+    answers: dict[str, Answer],
+    tell: Callable[[str, int, int], None],
+    total: int,
+) -> None:
+    stop = threading.Event()
+
+    def one(question: str) -> Answer:
+        try:
+            return resolve(requests[question], tool, cancel=stop)
+        except ResolveError as error:
+            if error.conflict:
+                return error
+            raise Unanswered(question, error) from None
+
+    with ThreadPoolExecutor(SOLVERS) as pool:
+        waiting = {pool.submit(one, question): question for question in requests}
+        try:
+            for done in as_completed(waiting):
+                answers[waiting[done]] = done.result()
+                tell(waiting[done], len(answers), total)
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _is_part(small: Request, large: Request) -> bool:
+    """Say if `large` asks for everything that `small` asks for, and for more."""
+    return (
+        set(small.product) < set(large.product) and replace(small, product=large.product) == large
+    )
+
+
+def _implied(request: Request, known: Iterable[tuple[Request, Answer]]) -> Answer | None:
+    """Return what `request` comes to by what is known of parts of it; None where that is open.
+
+    What conflicts in part conflicts as a whole; and where a part was solved by versions that the
+    rest of the requirements are content with, the whole is solved by them too.
+    """
+    for small, answer in known:
+        if not _is_part(small, request):
+            continue
+        if isinstance(answer, ResolveError):
+            return answer
+        if all(_holds(text, answer.lock) for text in set(request.product) - set(small.product)):
+            return answer
+    return None
+
+
+def _holds(text: str, lock: Lock) -> bool:
+    wanted = Requirement(text)
+    versions = {pin.name: pin.version for pin in lock.product}
+    version = versions.get(canonicalize_name(wanted.name))
+    return (
+        version is not None
+        and not wanted.extras
+        and wanted.marker is None
+        and wanted.specifier.contains(version, prereleases=True)
+    )
