@@ -16,6 +16,7 @@ from pinproof.locks.gather import Tell
 from pinproof.locks.lock import Lock
 from pinproof.locks.resolution import Resolution
 from pinproof.locks.wheelhouse import House
+from pinproof.matrix import matrixfile
 from pinproof.options import Options
 from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
@@ -62,7 +63,11 @@ def archive(options: Options, out_dir: Path, tell: Tell = gather.silent) -> Hous
         out_dir,
         [_proven(each.row, each.work) for each in chosen if each.work],
         built=Cache(Store(options.store).builds),
-        installer=installers.installer(offline=options.offline, house=house),
+        installer=installers.installer(
+            offline=options.offline,
+            house=house,
+            named=matrixfile.load(options.matrix_file).indexes,
+        ),
         requirements=collect.host_requirements(PYPROJECT) if PYPROJECT.is_file() else (),
         tell=tell,
     )

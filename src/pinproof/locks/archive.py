@@ -82,7 +82,15 @@ def add(
     except OSError as error:
         raise disk_error(out, error) from None
     source = installer.pip_args
-    found = gather.wheels(out, entries, cells, platform=old.platform, source=source, tell=tell)
+    found = gather.wheels(
+        out,
+        entries,
+        cells,
+        platform=old.platform,
+        source=source,
+        places=installer.places,
+        tell=tell,
+    )
     _keep_builds(out, proven, built)
     house = _merged(old, found, entries, cells, [each.matrix for each in proven])
     wheelhouse.save(house)

@@ -19,10 +19,11 @@ from pinproof.errors import (
     NothingRanError,
     ResolveError,
 )
-from pinproof.locks import gather, wheelhouse
+from pinproof.locks import gather, lockfile, wheelhouse
 from pinproof.locks.gather import Tell
-from pinproof.locks.installer import installer
+from pinproof.locks.installer import Installer, installer
 from pinproof.locks.lock import Request
+from pinproof.locks.lockfile import Lockfile
 from pinproof.locks.resolution import Resolution
 from pinproof.locks.resolve import resolve
 from pinproof.locks.wheelhouse import HOST, Entry, House, key_of
@@ -68,14 +69,19 @@ def make(order: Order, tell: Tell = gather.silent) -> House:
     ResolveError and InfrastructureError where an index, pip or the disk fails.
     """
     platform_tags(order.platform)
-    requests, notes = _requests(order)
+    known = lockfile.load(lockfile.path_of(order.matrix_file, order.matrix))
+    known = known or Lockfile(matrix=order.matrix)
+    requests, notes = _requests(order, known)
+    tool = installer(named=matrixfile.load(order.matrix_file).indexes)
     try:
         order.out.mkdir(parents=True, exist_ok=True)
-        answers = _resolved(requests, tell)
+        answers = _resolved(requests, known, tool, tell)
     except OSError as error:
         raise InfrastructureError(f"{order.out} cannot be written: {error.strerror}") from error
     owners = {owner: key_of(request) for owner, request in requests.items()}
-    wheels = gather.wheels(order.out, answers, owners, platform=order.platform, tell=tell)
+    wheels = gather.wheels(
+        order.out, answers, owners, platform=order.platform, places=tool.places, tell=tell
+    )
     found = (entry.resolution for entry in answers.values() if entry.resolution)
     house = House(
         directory=order.out,
@@ -143,7 +149,7 @@ def host_request(requirements: tuple[str, ...], python: str, platform: str) -> R
     return Request(product=requirements, harness=(), python=python, platform=platform)
 
 
-def _requests(order: Order) -> tuple[dict[str, Request], list[str]]:
+def _requests(order: Order, known: Lockfile) -> tuple[dict[str, Request], list[str]]:
     """Return the request of every cell and of the host, and what the house will not hold."""
     matrix = matrixfile.load(order.matrix_file).named(order.matrix)
     matrix = matrix.on(cast("Any", order.backend))
@@ -154,7 +160,7 @@ def _requests(order: Order) -> tuple[dict[str, Request], list[str]]:
     requests: dict[str, Request] = {}
     notes: list[str] = []
     for cell in tried:
-        requests[cell.id] = _request(order, matrix, cell)
+        requests[cell.id] = _request(order, matrix, cell, known)
         for project in build.needed(cell):
             notes.append(f"{project} is built from source, and its source is not collected")
     if order.requirements:
@@ -162,7 +168,7 @@ def _requests(order: Order) -> tuple[dict[str, Request], list[str]]:
     return requests, notes
 
 
-def _request(order: Order, matrix: Matrix, cell: Cell) -> Request:
+def _request(order: Order, matrix: Matrix, cell: Cell, known: Lockfile) -> Request:
     system = None
     if matrixfile.settings(matrix, cell).backend == "system":
         if order.installed is None:
@@ -171,13 +177,16 @@ def _request(order: Order, matrix: Matrix, cell: Cell) -> Request:
                 remedy="run pip freeze on the target, and pass its output with --installed",
             )
         system = order.installed
-    work = recipe.of(cell, matrix, python=order.python, system=system)
+    python = ".".join(cell.axis("python", order.python).split(".")[:2])
+    fixed = known.fixed(cell, python, order.platform)
+    work = recipe.of(cell, matrix, python=order.python, system=system, fixed=fixed)
     return replace(work.request, platform=order.platform)
 
 
-def _resolved(requests: Mapping[str, Request], tell: Tell) -> dict[str, Entry]:
-    """Resolve every request once; the cells of equal ones share the answer."""
-    tool = installer()
+def _resolved(
+    requests: Mapping[str, Request], known: Lockfile, tool: Installer, tell: Tell
+) -> dict[str, Entry]:
+    """Resolve every request once, as the committed lock has it; equal ones share the answer."""
     answers: dict[str, Entry] = {}
     for done, (owner, request) in enumerate(requests.items()):
         tell(f"resolve {owner}", done, len(requests))
@@ -185,7 +194,8 @@ def _resolved(requests: Mapping[str, Request], tell: Tell) -> dict[str, Entry]:
         if key in answers:
             continue
         try:
-            found: Resolution | None = resolve(request, tool)
+            held = known.recall(owner, request, request.platform or "")
+            found: Resolution | None = resolve(request, tool, held=held)
             conflict = ""
         except ResolveError as error:
             if not error.conflict or owner == HOST:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,10 +44,15 @@ def pip() -> list[str]:
     return [installer.find_uv(), *words, "--", "python", "-m", "pip"]
 
 
-def pip_env() -> Mapping[str, str]:
-    """Return pip's sources and nothing else of its configuration, above all no constraints."""
+def pip_env(indexes: Iterable[str] = ()) -> Mapping[str, str]:
+    """Return pip's sources and nothing else of its configuration, above all no constraints.
+
+    `indexes` are addresses that are asked beside the configured ones.
+    """
     inherited = {k: v for k, v in os.environ.items() if installer.TOOL_ENV.fullmatch(k)}
-    return {**inherited, **pipconfig.read().pip_env()}
+    known = pipconfig.read()
+    more = replace(known, extra_index_urls=(*indexes, *known.extra_index_urls))
+    return {**inherited, **more.pip_env()}
 
 
 def wheel(requirement: Requirement, target: Target, into: Path) -> Path:

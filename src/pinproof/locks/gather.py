@@ -9,6 +9,7 @@ from pinproof.errors import InfrastructureError
 from pinproof.evidence.store import sha256
 from pinproof.locks import download, pipconfig
 from pinproof.locks.download import Target
+from pinproof.locks.indexes import Places
 from pinproof.locks.lock import Lock, Pin
 from pinproof.locks.wheelhouse import Entry, Wheel
 from pinproof.run import process
@@ -31,13 +32,16 @@ def wheels(
     *,
     platform: str,
     source: tuple[str, ...] = (),
+    places: Places | None = None,
     tell: Tell = silent,
 ) -> tuple[Wheel, ...]:
     """Make the directory `out` hold every file of the locks in `entries`, and list these files.
 
     `cells` says which entry is whose, by key; `platform` is the target's, a name of uv. `source`
     are pip's options that say where to look, where it is not to look in the places that it is
-    configured with. Raises InfrastructureError where pip or the disk fails, and where a file is
+    configured with; `places` says where the other indexes of the locks are.
+
+    Raises InfrastructureError where pip or the disk fails, and where a file is
     not the one of its lock.
     """
     wanted = _wanted(entries, cells)
@@ -46,7 +50,8 @@ def wheels(
             if entry.resolution is not None:
                 lock = entry.resolution.lock
                 words = (*source, *Target(python=lock.python, platform=platform).words())
-                _fetch(out, lock, words, wanted, tell)
+                indexes = tuple(map((places or Places()).url, () if source else lock.indexes))
+                _fetch(out, lock, words, wanted, tell, download.pip_env(indexes))
         return _verified(out, wanted)
     except OSError as error:
         raise InfrastructureError(f"{out} cannot be written: {error.strerror}") from error
@@ -67,7 +72,14 @@ def _wanted(entries: Mapping[str, Entry], cells: Mapping[str, str]) -> Wanted:
     return dict(sorted(wanted.items()))
 
 
-def _fetch(out: Path, lock: Lock, target: tuple[str, ...], wanted: Wanted, tell: Tell) -> None:
+def _fetch(
+    out: Path,
+    lock: Lock,
+    target: tuple[str, ...],
+    wanted: Wanted,
+    tell: Tell,
+    env: Mapping[str, str],
+) -> None:
     """Fetch what `out` lacks of a lock; lock by lock, since pip takes no package twice."""
     missing = [pin for pin in lock.pins if not _is_there(out / pin.file, pin)]
     if not missing:
@@ -82,9 +94,7 @@ def _fetch(out: Path, lock: Lock, target: tuple[str, ...], wanted: Wanted, tell:
 
     try:
         tell(f"fetch {len(missing)} wheels", total - len(_absent(out, wanted)), total)
-        done = process.run(
-            [*download.pip(), *_words(out, listing), *target], env=download.pip_env(), on_line=line
-        )
+        done = process.run([*download.pip(), *_words(out, listing), *target], env=env, on_line=line)
     finally:
         listing.unlink()
     if not done.ok:

@@ -6,7 +6,6 @@ matrix file, else an index of pip's or uv's configuration that says by its path 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from pinproof.errors import ConfigurationError
 from pinproof.locks.pipconfig import without_user
 
 if TYPE_CHECKING:
-    from pinproof.locks.installer import Installer
     from pinproof.matrix.matrixfile import Indexes as Named
 
 #: The variables that say where, by kind of index.
@@ -53,17 +51,16 @@ class Places:
         return url.removeprefix(base) if url.startswith(base) else url.rpartition("/")[2]
 
 
-def find(named: Named, installer: Installer, environ: Mapping[str, str] | None = None) -> Places:
-    """Return where the indexes are: as the environment says, else the matrix file, else pip."""
-    environ = os.environ if environ is None else environ
-    configured = [
-        *installer.env.get("UV_INDEX", "").split(),
-        *installer.env.get("UV_EXTRA_INDEX_URL", "").split(),
-        installer.env.get("UV_DEFAULT_INDEX", ""),
-    ]
+def find(named: Named | None, uv: Mapping[str, str], environ: Mapping[str, str]) -> Places:
+    """Return where the indexes are: as `environ` says, else the matrix file, else pip and `uv`.
+
+    `named` is what the matrix file says, `uv` are the variables with which uv is called.
+    """
+    variables = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX")
+    configured = [address for name in variables for address in uv.get(name, "").split()]
     found = {
-        "nightly": named.nightly or _nightly_of(configured),
-        "vllm": named.vllm,
+        "nightly": (named.nightly if named else "") or _nightly_of(configured),
+        "vllm": named.vllm if named else "",
     }
     found |= {kind: environ[name] for kind, name in VARIABLES.items() if environ.get(name)}
     return Places(places={kind: place for kind, place in found.items() if place})

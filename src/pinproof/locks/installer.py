@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pinproof.errors import InfrastructureError
-from pinproof.locks import pipconfig
+from pinproof.locks import indexes, pipconfig
 from pinproof.locks.indexes import Places
 from pinproof.run import process
 
 if TYPE_CHECKING:
     from pinproof.locks.lock import Request
     from pinproof.locks.resolution import Resolution
+    from pinproof.matrix.matrixfile import Indexes
 
 #: What a tool that talks to an index may see of the caller's environment. Of uv's own variables
 #: only those that say where and how to fetch: a constraint or a backend would change the answer.
@@ -55,12 +56,12 @@ class Installer:
     sources: tuple[str, ...] = ()
     places: Places = field(default_factory=Places, repr=False)
 
-    def reaching(self, indexes: Iterable[str]) -> Installer:
-        """Return the installer that asks `indexes`, by their names, beside the configured ones.
+    def reaching(self, names: Iterable[str]) -> Installer:
+        """Return the installer that asks the indexes with these `names` beside the configured ones.
 
         Raises ConfigurationError where nothing says where one of them is.
         """
-        names = tuple(indexes)
+        names = tuple(names)
         if not names or self.house is not None:
             return self
         known = self.env.get("UV_INDEX", "").split()
@@ -112,10 +113,13 @@ def uv_cache() -> Path:
     return Path(process.run([find_uv(), "cache", "dir"], env=env).output.strip())
 
 
-def installer(*, offline: bool = False, house: House | None = None) -> Installer:
+def installer(
+    *, offline: bool = False, house: House | None = None, named: Indexes | None = None
+) -> Installer:
     """Return how to call uv: from `house` alone, or with pip's sources and those of uv's own.
 
-    What the user set for uv itself wins over pip's configuration.
+    What the user set for uv itself wins over pip's configuration. `named` are the indexes of
+    nightlies and commits that the matrix file names.
     """
     env = {name: text for name, text in os.environ.items() if TOOL_ENV.fullmatch(name)}
     if house is not None:
@@ -123,10 +127,12 @@ def installer(*, offline: bool = False, house: House | None = None) -> Installer
             uv=find_uv(), env=env, offline=True, house=house, sources=("a wheelhouse",)
         )
     pip = pipconfig.read()
+    env = {**pip.uv_env(), **env}
     return Installer(
         uv=find_uv(),
-        env={**pip.uv_env(), **env},
+        env=env,
         offline=offline,
         no_index=pip.no_index,
         sources=pip.kinds(),
+        places=indexes.find(named, env, os.environ),
     )

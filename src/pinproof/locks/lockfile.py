@@ -21,8 +21,8 @@ from pinproof.errors import ConfigurationError
 from pinproof.evidence.evidence import digest_of
 from pinproof.evidence.store import write_text
 from pinproof.locks import lock as locks
+from pinproof.locks.fixed import Fixed
 from pinproof.locks.lock import Lock, Request, build_of_torch
-from pinproof.locks.moving import Fixed
 from pinproof.matrix import schema
 from pinproof.matrix.cell import Cell
 from pinproof.matrix.schema import Form, Where, option

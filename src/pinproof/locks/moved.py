@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from pinproof.errors import ResolveError
 from pinproof.locks.batch import SOLVERS
+from pinproof.locks.fixed import Fixed
 from pinproof.locks.lock import Lock, Pin
 from pinproof.locks.lockfile import Lockfile
-from pinproof.locks.moving import Fixed
 from pinproof.locks.renew import Survey, Tell, Wish
 from pinproof.locks.resolve import resolve
 from pinproof.matrix import axis as axes

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pinproof.errors import ConfigurationError, NothingRanError, PinproofError, ResolveError
-from pinproof.locks import batch, indexes, lockfile
+from pinproof.locks import batch, lockfile
 from pinproof.locks import installer as installers
 from pinproof.locks.batch import Answer
+from pinproof.locks.fixed import Fixed, Key
 from pinproof.locks.installer import Installer
 from pinproof.locks.lock import PACKAGES, Lock, Request, build_of_torch
 from pinproof.locks.lockfile import Entry, Lockfile, Place, Target, key_of
-from pinproof.locks.moving import Fixed, Key, Lookup
+from pinproof.locks.moving import Lookup
 from pinproof.locks.nightly import Wanted
 from pinproof.locks.wheeltags import platform_tags
 from pinproof.matrix import axis as axes
@@ -23,7 +24,7 @@ from pinproof.matrix import cell as cells
 from pinproof.matrix import matrixfile
 from pinproof.matrix.axis import Kind
 from pinproof.matrix.cell import Cell
-from pinproof.matrix.matrixfile import Matrix, MatrixFile
+from pinproof.matrix.matrixfile import Matrix
 from pinproof.plan import recipe
 
 #: What `renew` tells while it works: what was done, how many are done, how many there are.
@@ -87,7 +88,7 @@ class Survey:
         self.order = order
         self.old = old or Lockfile(matrix=order.matrix)
         self.matrix: Matrix = file.named(order.matrix)
-        self.tool = _installer(file)
+        self.tool: Installer = installers.installer(named=file.indexes)
         self.targets = order.targets or self.old.targets or (here,)
         self.notes: list[str] = []
         self._lookup = Lookup(self.tool.places, cert=self.tool.env.get("SSL_CERT_FILE", ""))
@@ -155,8 +156,7 @@ class Survey:
                     cell,
                     self.matrix,
                     python=python,
-                    fixed={each.axis: each.version for each in values if each.index},
-                    indexes=[each.index for each in values if each.index],
+                    fixed=values,
                 )
             except PinproofError as error:
                 self._note(f"{cell.id} is not locked: {error.what}")
@@ -295,11 +295,6 @@ def _moving(cell: Cell) -> list[str]:
 
 def _python(cell: Cell, target: Target) -> str:
     return ".".join(cell.axis("python", target[0]).split(".")[:2])
-
-
-def _installer(file: MatrixFile) -> Installer:
-    tool = installers.installer()
-    return replace(tool, places=indexes.find(file.indexes, tool))
 
 
 def _now() -> str:

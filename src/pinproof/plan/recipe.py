@@ -14,6 +14,7 @@ from pinproof.builds.build import Build, Patch
 from pinproof.errors import ResolveError
 from pinproof.evidence.evidence import digest_of
 from pinproof.locks import lock as locks
+from pinproof.locks.fixed import Fixed, applied
 from pinproof.locks.lock import Lock, Pin, Request, Wheel
 from pinproof.matrix import axis as axes
 from pinproof.matrix import matrixfile, rules
@@ -40,8 +41,8 @@ class CellWork:
     """A cell with everything that its stages need to know.
 
     ``day`` is set where an axis names what moves (a range, a nightly): such a request is asked
-    again every day. ``fixed`` are the axis values that the committed lock names in place of moving
-    ones, ``held`` is what that lock says of the cell. ``lock`` is None until its request was
+    again every day. ``fixed`` is what the committed lock says of the cell's moving values, ``held``
+    what it says of its packages. ``lock`` is None until its request was
     resolved, ``commits`` are what the git references of its builds name, ``built`` the sha256 of
     each wheel by its build's owner as far as it is there, and ``system`` is what the interpreter
     of the `system` back end brings (name to version), ``records`` the sha256 of each RECORD of
@@ -57,7 +58,7 @@ class CellWork:
     records: Mapping[str, str] = field(default_factory=dict)
     conda: str = ""
     day: str = ""
-    fixed: Mapping[str, str] = field(default_factory=dict)
+    fixed: tuple[Fixed, ...] = ()
     held: Lock | None = None
     lock: Lock | None = None
     commits: Mapping[str, str] = field(default_factory=dict)
@@ -96,7 +97,7 @@ class CellWork:
     @property
     def needed(self) -> tuple[str, ...]:
         """The axes whose value is built from source for the cell."""
-        return builds.needed(_fixed(self.cell, self.fixed))
+        return builds.needed(applied(self.cell, self.fixed))
 
     def pinned(self, wheels: Iterable[Wheel]) -> Lock | None:
         """Return the lock with the `wheels` that were built for the cell: what the pins hold."""
@@ -136,20 +137,19 @@ def of(
     conda: str = "",
     today: str = "",
     machine: Machine | None = None,
-    fixed: Mapping[str, str] | None = None,
-    indexes: Iterable[str] = (),
+    fixed: tuple[Fixed, ...] = (),
 ) -> CellWork:
     """Return the work of `cell` before anything is resolved; `python` is the default version.
 
     `system` holds name and version of what the interpreter of the `system` back end brings, and
     `records` the sha256 of each RECORD of these; `conda` is the digest of its conda packages.
-    `machine` is the one that builds what has no wheel. `fixed` are axis values to take in the
-    place of the cell's moving ones, `indexes` the names of the indexes that have these.
+    `machine` is the one that builds what has no wheel. `fixed` is what its moving
+    values stand for.
 
     Raises ResolveError or ConfigurationError where it cannot be said what to install.
     """
     settings = matrixfile.settings(matrix, cell)
-    asked, cell = cell, _fixed(cell, fixed or {})
+    asked, cell = cell, applied(cell, fixed)
     built = builds.needed(cell)
     if "vllm" in built:
         raise ResolveError(
@@ -167,7 +167,7 @@ def of(
         python=python,
         system=system,
         exclude_newer=settings.exclude_newer or None,
-        indexes=indexes,
+        indexes=[each.index for each in fixed if each.index],
     )
     moves = any(axes.parse(name, text).kind in MOVING for name, text in resolved.axes)
     return CellWork(
@@ -175,7 +175,7 @@ def of(
         matrix=matrix,
         settings=settings,
         request=request,
-        fixed=fixed or {},
+        fixed=fixed,
         system=system or {},
         records=records or {},
         conda=conda,
@@ -190,11 +190,6 @@ def of(
             for project in built
         },
     )
-
-
-def _fixed(cell: Cell, fixed: Mapping[str, str]) -> Cell:
-    """Return `cell` with the values in `fixed`."""
-    return replace(cell, axes=tuple((name, fixed.get(name, text)) for name, text in cell.axes))
 
 
 def resolving(work: CellWork) -> plan.Work:

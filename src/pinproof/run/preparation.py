@@ -11,11 +11,11 @@ from typing import Any, cast
 
 from pinproof.errors import PinproofError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
-from pinproof.locks import gitref, indexes, lockfile, wheelhouse
+from pinproof.locks import gitref, lockfile, wheelhouse
 from pinproof.locks import installer as installers
+from pinproof.locks.fixed import Fixed
 from pinproof.locks.installer import Installer
 from pinproof.locks.lockfile import Lockfile
-from pinproof.locks.moving import Fixed
 from pinproof.locks.resolution import Resolution
 from pinproof.matrix import axis as axes
 from pinproof.matrix import matrixfile
@@ -56,8 +56,8 @@ class Preparation:
     def installer(self) -> Installer:
         """How uv is called in this run."""
         house = wheelhouse.load(self.options.wheelhouse) if self.options.wheelhouse else None
-        found = installers.installer(offline=self.options.offline, house=house)
-        return replace(found, places=indexes.find(self.chosen.file.indexes, found))
+        named = self.chosen.file.indexes
+        return installers.installer(offline=self.options.offline, house=house, named=named)
 
     @functools.cached_property
     def lockfile(self) -> Lockfile:
@@ -85,7 +85,6 @@ class Preparation:
             system = backend.system()
             try:
                 python = backend.default(cell)
-                fixed = self._fixed(cell, python)
                 work = recipe.of(
                     cell,
                     matrix,
@@ -95,8 +94,7 @@ class Preparation:
                     conda=backend.contents,
                     today=now()[:10],
                     machine=self.machine,
-                    fixed={each.axis: each.version for each in fixed if each.index},
-                    indexes=[each.index for each in fixed if each.index],
+                    fixed=self._fixed(cell, python),
                 )
             except PinproofError as error:
                 self._problem(cell.id, dict(cell.axes), error)
@@ -169,11 +167,7 @@ class Preparation:
 
     def _commits(self, work: CellWork) -> dict[str, str]:
         """Return the commits that the git references of what is built name now."""
-        locked = {
-            each.axis: each.commit
-            for each in self._fixed(work.cell, work.request.python)
-            if each.commit
-        }
+        locked = {each.axis: each.commit for each in work.fixed if each.commit}
         values = {name: axes.parse(name, work.cell.axis(name)) for name in work.needed}
         return {
             name: locked.get(name) or self._commit(value)
