@@ -49,6 +49,11 @@ class Store:
         """The file of what `pinproof.run.integrity` has read, whichever cell it belongs to."""
         return self.root / "verified" / "files.json"
 
+    @property
+    def conda(self) -> Path:
+        """The directory of conda packages, as archives and unpacked; cells have links into it."""
+        return self.root / "conda"
+
     def fuzz_dir(self, cell: str, name: str) -> Path:
         """Return the directory of what a search found in a cell, its scripts among it."""
         return self.root / "fuzz" / cell / name

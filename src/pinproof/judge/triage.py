@@ -130,7 +130,7 @@ def reason(text: str, stage: Stage) -> str:
 def _tidy(line: str) -> str:
     """Strip what frames a message: box characters, labels and repeated blanks."""
     line = line.strip().strip(_FRAME)
-    line = re.sub(r"^(?:cause:|nox > )\s*", "", line)
+    line = re.sub(r"^(?:cause:|nox > |pinproof: )\s*", "", line)
     return re.sub(r"\s+", " ", line)[:400]
 
 
@@ -140,6 +140,7 @@ _ERROR = re.compile(
     r"|^[\w.]*(?:Error|Exception|Interrupt)(?::|$)"
     r"|(?i:undefined symbol|undefined reference|segmentation fault|core dumped|cannot open shared)"
     r"|command not found|No such file or directory|not supported|Killed$"
+    r"|^pinproof: \S"  # a command of ours, such as the one for conda packages
 )
 
 #: A line that only says that something else failed. It is never a reason while another is there.

@@ -6,12 +6,15 @@ environment of its own ``rattler`` back end, which would else solve on this mach
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.version import Version
 
 from pinproof.errors import ConfigurationError
+from pinproof.evidence.store import Store, read_json
 from pinproof.locks.conda import locking, solve, spec
 from pinproof.locks.conda.lockfile import Lock as CondaLock
 from pinproof.locks.conda.spec import this_platform
@@ -19,7 +22,12 @@ from pinproof.locks.installer import Installer
 from pinproof.locks.lock import Lock
 from pinproof.matrix.cell import Cell
 from pinproof.options import root
+from pinproof.run import integrity
 from pinproof.run.environment import Interpreter, pip
+from pinproof.run.integrity import Change, Row
+
+#: Inside an environment: how the files of its conda packages looked when they were last compared.
+LOOKS = "pinproof-conda-files.json"
 
 #: The family of environments for a CUDA that has none of its own.
 FAMILY = "cuda-13.x"
@@ -107,8 +115,53 @@ def named(name: str, store: Path) -> Conda:
             remedy=f"add the platform to {spec.SPECS}/{name}.yml: pinproof conda lock {name}",
         )
     return Conda(
-        environment=name, lock=lock, path=root() / spec.lock_file(name), packages=store / "conda"
+        environment=name, lock=lock, path=root() / spec.lock_file(name), packages=Store(store).conda
     )
+
+
+def check(home: Path, inodes: Path | None = None) -> list[Change]:
+    """Compare the files of an environment with what its conda packages say of them.
+
+    As `integrity.check` does for wheels; an environment without conda packages has no change. A
+    package that a wheel took the place of is not looked at. Raises OSError.
+    """
+    recorded = [
+        row
+        for record in sorted((home / "conda-meta").glob("*.json"))
+        for row in _rows(home, record)
+    ]
+    return integrity.compare(home, recorded, home / LOOKS, inodes) if recorded else []
+
+
+def forget(changes: Iterable[Change], packages: Path) -> None:
+    """Drop the packages that were edited from the directory that environments are linked to.
+
+    The edit may have gone through the link. What is dropped is unpacked again from its archive.
+    """
+    for package in {change.package for change in changes}:
+        if "/" not in package and package.strip("."):
+            shutil.rmtree(packages / "packages" / package, ignore_errors=True)
+
+
+def _rows(home: Path, record: Path) -> list[Row]:
+    """Return the files of a conda package; links and what was made at install time have no bytes.
+
+    The sha256 is that of the file in this place: conda writes the prefix into some of them.
+    """
+    told = read_json(record)
+    paths = told.get("paths_data", {}).get("paths", []) if isinstance(told, dict) else []
+    files = {
+        str(each["_path"]): str(each.get("sha256_in_prefix") or each["sha256"])
+        for each in paths
+        if each.get("path_type") == "hardlink" and each.get("sha256")
+    }
+    infos = {home / Path(file).parent for file in files if file.endswith(".dist-info/METADATA")}
+    if not all(integrity.is_of_conda(each) for each in infos):
+        return []
+    return [
+        (record.stem, file, integrity.in_record(bytes.fromhex(digest)))
+        for file, digest in files.items()
+    ]
 
 
 def _minor(version: str) -> str:

@@ -24,6 +24,9 @@ from typing import Any
 #: From this size on, in bytes, a file is hashed in a thread.
 LARGE = 1 << 20
 
+#: A file as its package names it: the package, the path, the sha256 in base64 without padding.
+Row = tuple[str, str, str]
+
 #: What a file is known by between two checks: size, mtime in ns, inode, device.
 Look = list[int]
 
@@ -56,13 +59,32 @@ def check(
 
     Raises OSError where the environment or the stamp cannot be read or written.
     """
-    known = _load(stamp)
     recorded = [
-        (package, file, digest)
+        row
         for record in sorted(site_packages.glob("*.dist-info/RECORD"))
-        for package, file, digest in _rows(record)
+        if not is_of_conda(record.parent)
+        for row in _rows(record)
     ]
-    looks = {file: _look(site_packages / file) for _, file, _ in recorded}
+    return compare(site_packages, recorded, stamp, inodes)
+
+
+def is_of_conda(dist_info: Path) -> bool:
+    """Say if conda packaged the distribution: then conda's own list of files speaks of it.
+
+    Conda changes scripts and paths as it installs, and leaves the RECORD as it was.
+    """
+    try:
+        return (dist_info / "INSTALLER").read_text(encoding="utf-8").strip() == "conda"
+    except (OSError, UnicodeError):
+        return False
+
+
+def compare(
+    base: Path, recorded: Sequence[Row], stamp: Path | None = None, inodes: Path | None = None
+) -> list[Change]:
+    """Compare the `recorded` files, which lie below `base`, with their digests; see `check`."""
+    known = _load(stamp)
+    looks = {file: _look(base / file) for _, file, _ in recorded}
     moved = [row for row in recorded if looks[row[1]] is None or known.get(row[1]) != looks[row[1]]]
     read_before = _load(inodes) if moved else {}
     moved = [row for row in moved if not _is_known(looks[row[1]], row[2], read_before)]
@@ -70,9 +92,9 @@ def check(
     # handing over costs more than the hashing.
     large = [row for row in moved if (looks[row[1]] or [0])[0] >= LARGE]
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        later = pool.map(lambda row: _compare(site_packages, *row), large)
+        later = pool.map(lambda row: _compare(base, *row), large)
         own = set(large)
-        small = [_compare(site_packages, *row) for row in moved if row not in own]
+        small = [_compare(base, *row) for row in moved if row not in own]
         changes = [change for change in (*small, *later) if change is not None]
     changes += _lost(known, looks.keys())
     if stamp is not None and not changes:
@@ -123,7 +145,7 @@ def _lost(known: Mapping[str, Look | None], recorded: Collection[str]) -> list[C
     ]
 
 
-def _rows(record: Path) -> list[tuple[str, str, str]]:
+def _rows(record: Path) -> list[Row]:
     """Return (package, file, digest) for every row with a sha256; RECORD itself has none."""
     package = record.parent.name.removesuffix(".dist-info").partition("-")[0]
     with record.open(encoding="utf-8", newline="") as lines:
@@ -142,15 +164,20 @@ def _look(path: Path) -> Look | None:
     return [status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev]
 
 
-def _compare(site_packages: Path, package: str, file: str, digest: str) -> Change | None:
+def _compare(base: Path, package: str, file: str, digest: str) -> Change | None:
     try:
-        with (site_packages / file).open("rb") as stream:
+        with (base / file).open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").digest()
     except FileNotFoundError:
         return Change(package=package, file=file, what="is gone")
-    if base64.urlsafe_b64encode(found).rstrip(b"=").decode() != digest:
+    if in_record(found) != digest:
         return Change(package=package, file=file, what="was edited after its install")
     return None
+
+
+def in_record(digest: bytes) -> str:
+    """Return a digest as a RECORD writes it."""
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _load(stamp: Path | None) -> dict[str, Any]:

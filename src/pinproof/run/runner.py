@@ -26,7 +26,7 @@ from pinproof.plan import recipe
 from pinproof.plan.plan import Step
 from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
-from pinproof.run import integrity, process
+from pinproof.run import conda_environment, integrity, process
 from pinproof.run.environment import Backend, byte_code, forget, isolated_env, shielded
 from pinproof.run.execute import Executor, SessionSpec, now
 from pinproof.run.scheduler import Done, Started
@@ -243,16 +243,20 @@ class Runner:
         try:
             inodes = self.executor.store.inodes
             inodes.parent.mkdir(parents=True, exist_ok=True)
-            changes = [
+            wheels = [
                 change for site in sites for change in integrity.check(site, home / LOOKS, inodes)
             ]
+            below = conda_environment.check(home, inodes)
         except OSError as error:
             raise InfrastructureError(f"{home} cannot be read: {error}") from None
+        changes = [*wheels, *below]
         if not changes:
             return ""
-        # The edit went through a hard link into uv's cache, and would come back from there.
+        # The edit went through a hard link into a cache, and would come back from there.
         shutil.rmtree(home, ignore_errors=True)
-        process.run(forget((change.package for change in changes), self.installer()))
+        conda_environment.forget(below, self.executor.store.conda)
+        if wheels:
+            process.run(forget((change.package for change in wheels), self.installer()))
         more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
         return f"{changes[0]}{more}; the environment will be made again"
 

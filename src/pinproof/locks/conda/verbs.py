@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pinproof.errors import ConfigurationError, ExitCode, InfrastructureError, did_you_mean
+from pinproof.evidence.store import Store
 from pinproof.locks.conda import locking, solve, spec
 from pinproof.locks.conda.locking import Renewal
 from pinproof.run import process
@@ -63,7 +64,7 @@ def install(
     """
     locking.load(name, root)
     lock, prefix = root / spec.lock_file(name), into.absolute()
-    words = [str(lock), str(prefix), str(store / "conda"), *(["--offline"] if offline else [])]
+    words = [str(lock), str(prefix), str(Store(store).conda), *(["--offline"] if offline else [])]
     if executable:
         words += ["--with", executable]
     done = process.run(solve.child("install", *words), env=solve.environment())

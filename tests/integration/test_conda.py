@@ -1,0 +1,313 @@
+"""Conda environments from a real channel on disk: locked, installed, used by a cell, and broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import conda_channel
+import pytest
+from checkouts import ROOT, Ended
+
+from pinproof.locks.conda import lockfile
+
+#: A cell of nothing but conda packages: what the wheels would be is left out.
+MATRIX = """
+format = 1
+[targets.cpu]
+[[matrix]]
+name = "small"
+target = "cpu"
+default = true
+backend = "conda"
+conda = "cuda-13.0"
+checks = []
+axes = { torch = ["2.13.0"] }
+
+[[matrix.overrides]]
+select = 'torch == "2.13.0"'
+without = ["torch", "numpy", "pytest", "triton"]
+"""
+
+
+class Project:
+    """A project with one conda environment over a channel of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.channel = conda_channel.make(root / "channel")
+        self.spec = conda_channel.specify(root, self.channel)
+        (root / "matrix.toml").write_text(MATRIX)
+
+    def pinproof(self, *words: str, **env: str) -> Ended:
+        done = subprocess.run(
+            [sys.executable, "-m", "pinproof", *words],
+            cwd=self.root,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT / "src"),
+                "PINPROOF_ROOT": str(self.root),
+                "CONDA_OVERRIDE_CUDA": "",
+                **env,
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def locked(self) -> lockfile.Lock:
+        """Lock, and return what was locked."""
+        ended = self.pinproof("conda", "lock", "cuda-13.0")
+        assert ended.code == 0, ended.text
+        return lockfile.read(self.lock)
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lockfiles" / "cuda-13.0.conda-lock.yml"
+
+    @property
+    def cell(self) -> Path:
+        (home,) = (path for path in (self.root / ".nox").glob("cpu-*") if path.is_dir())
+        return home
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def proven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Ended]:
+    """A project whose cell was installed."""
+    made = Project(tmp_path_factory.mktemp("conda"))
+    made.locked()
+    return made, made.pinproof("run", "--offline", "--until", "install")
+
+
+def test_a_machine_without_a_gpu_locks_for_sm_120(project: Project) -> None:
+    lock = project.locked()
+    names = {each.name: each for each in lock.of("linux-64")}
+    assert names["blackwell-kernels"].depends == (("__cuda_arch", ">=12.0"),)
+    assert "cuda-cudart" in names, "a run dependency"
+    assert "/noarch/" in names["greeting"].url
+    assert "__cuda_arch=12.0" in (lock.declared or {})["virtual-packages-linux-64"]
+
+
+def test_a_target_that_no_package_fits_is_refused_with_the_solver_s_reason_and_the_old_lock_stays(
+    project: Project,
+) -> None:
+    project.locked()
+    before = project.lock.read_bytes()
+    conda_channel.specify(project.root, project.channel, arch="8.9")
+    ended = project.pinproof("conda", "lock", "cuda-13.0")
+    assert ended.code == 2
+    assert "__cuda_arch >=12.0 is needed (the compute capability of the target" in ended.err
+    assert "declares __cuda_arch 8.9" in ended.err
+    assert "blackwell-kernels 1.0 would require" in ended.err
+    assert "Traceback" not in ended.text
+    assert project.lock.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "told"),
+    [
+        ("greeting]", "no-such-package]", 2, "No candidates were found for no-such-package"),
+        ("cuda-nvcc 13.0.*", "cuda-nvcc >=>1", 2, "is no spec of conda"),
+        ("/channel", "/nowhere", 4, "a channel of envs/cuda-13.0.yml cannot be read"),
+        ("file:///", "http://127.0.0.1:9/", 4, "cannot be read"),
+        ('__cuda: "13.0"', '__cuda: "12.8"', 2, "it declares __cuda 12.8"),
+    ],
+)
+def test_what_cannot_be_locked_says_why_and_leaves_no_lock(
+    project: Project, old: str, new: str, code: int, told: str
+) -> None:
+    text = project.spec.read_text()
+    assert old in text
+    project.spec.write_text(text.replace(old, new))
+    ended = project.pinproof("conda", "lock")
+    assert (ended.code, told in ended.err) == (code, True), ended.text
+    assert "Traceback" not in ended.text
+    assert not project.lock.exists()
+
+
+def test_a_check_says_what_moved_in_the_channel_and_writes_nothing(project: Project) -> None:
+    project.locked()
+    before = project.lock.read_bytes()
+    assert project.pinproof("conda", "check").out == "cuda-13.0: up to date\n"
+    conda_channel.add(project.channel, "cuda-cudart", "13.1.0")
+    conda_channel.index(project.channel)
+    ended = project.pinproof("conda", "check")
+    assert ended.code == 1
+    assert "cuda-cudart 13.0.96 0 is now 13.1.0 0" in ended.out
+    assert project.lock.read_bytes() == before
+    assert "cuda-cudart 13.0.96 0 is now 13.1.0 0" in project.pinproof("conda", "lock").out
+    assert lockfile.read(project.lock).version("cuda-cudart", "linux-64") == "13.1.0"
+
+
+def test_a_lock_that_would_say_the_same_is_not_written_again(project: Project) -> None:
+    project.locked()
+    before = project.lock.stat().st_mtime_ns
+    assert "nothing moved" in project.pinproof("conda", "lock").out
+    assert project.lock.stat().st_mtime_ns == before
+
+
+def test_a_lock_of_a_newer_schema_is_not_written_over(project: Project) -> None:
+    project.locked()
+    newer = project.lock.read_text().replace("version: 1\n", "version: 2\n", 1)
+    project.lock.write_text(newer)
+    ended = project.pinproof("conda", "lock")
+    assert (ended.code, "its schema 2" in ended.err) == (2, True), ended.text
+    assert project.lock.read_text() == newer
+
+
+def test_a_cell_stands_on_its_conda_packages_with_the_network_off(
+    proven: tuple[Project, Ended],
+) -> None:
+    project, ended = proven
+    assert ":install" in ended.out, ended.text
+    assert "failed" not in ended.out
+    code = "import greeting, sys; print(greeting.WORDS, sys.prefix)"
+    done = subprocess.run(
+        [project.cell / "bin" / "python", "-I", "-c", code], capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["hello", "from", "conda", str(project.cell)], done.stderr
+
+
+def test_nox_takes_the_environment_as_one_of_its_rattler_back_end(
+    proven: tuple[Project, Ended], tmp_path: Path
+) -> None:
+    project, _ = proven
+    noxfile = tmp_path / "noxfile.py"
+    noxfile.write_text(
+        "import nox\n"
+        f"@nox.session(name={project.cell.name!r}, venv_backend='rattler', reuse_venv=True)\n"
+        "def use(session):\n"
+        "    session.run('python', '-c', 'import greeting; print(greeting.WORDS)')\n"
+    )
+    words = ["-m", "nox", "-f", str(noxfile), "--envdir", str(project.cell.parent)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert "hello from conda" in done.stdout, done.stderr
+    assert "Creating" not in done.stderr
+
+
+def test_a_second_run_installs_nothing(proven: tuple[Project, Ended]) -> None:
+    project, _ = proven
+    again = project.pinproof("run", "--offline", "--until", "install")
+    assert "start" not in again.out.replace("start from", "")
+
+
+def test_an_edit_of_a_conda_package_is_noticed_and_comes_back_from_its_archive(
+    project: Project,
+) -> None:
+    project.locked()
+    project.pinproof("run", "--offline", "--until", "install")
+    library = project.cell / "lib" / "libcudart.so.13"
+    library.write_text("edited through the hard link\n")
+    kept = project.root / ".pinproof" / "conda" / "packages" / "cuda-cudart-13.0.96-0" / "lib"
+    assert (kept / "libcudart.so.13").read_text() == library.read_text(), "it is one file"
+    next((project.root / ".pinproof" / "evidence").glob("cpu-*/install-*.json")).unlink()
+    ended = project.pinproof("run", "--offline", "--until", "install")
+    assert "cuda-cudart-13.0.96-0: lib/libcudart.so.13 was edited after its install" in ended.out
+    ended = project.pinproof("run", "--offline", "--until", "install")
+    assert library.read_text() == "machine code\n", ended.text
+
+
+def test_a_package_that_is_not_the_one_of_its_lock_is_not_installed(project: Project) -> None:
+    project.locked()
+    # A sound package under the old name: rattler alone would install it.
+    other = conda_channel.add(
+        project.root / "other", "cuda-cudart", "13.0.96", files={"lib/evil.so": "evil\n"}
+    )
+    other.replace(project.channel / "linux-64" / other.name)
+    ended = project.pinproof("run", "--until", "install")
+    assert "cuda-cudart-13.0.96-0.conda is not the package of its lock" in ended.text
+    assert "INCONCLUSIVE" in ended.out
+    assert not (project.root / ".nox" / "conda-meta").exists()
+    (home,) = (project.root / ".pinproof" / "conda" / "archives").glob("*/cuda-nvcc*")
+    assert home.is_file(), "the others are kept"
+    ended = project.pinproof("conda", "install", "cuda-13.0", "--into", "env")
+    assert (ended.code, "its sha256 is" in ended.err) == (4, True), ended.text
+    assert not (project.root / "env").exists()
+
+
+def test_a_channel_that_is_gone_does_no_harm_to_what_was_installed_once(
+    project: Project,
+) -> None:
+    project.locked()
+    first = project.pinproof("conda", "install", "cuda-13.0", "--into", "one")
+    assert first.code == 0, first.text
+    project.channel.rename(project.channel.with_name("gone"))
+    again = project.pinproof("conda", "install", "cuda-13.0", "--into", "two", "--offline")
+    assert again.code == 0, again.text
+    assert (project.root / "two" / "share" / "cuda-nvcc.txt").is_file()
+    ended = project.pinproof("conda", "install", "cuda-13.0", "--into", "three", "--store", "new")
+    assert (ended.code, "cannot be had from" in ended.err) == (4, True), ended.text
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (None, "lockfiles/cuda-13.0.conda-lock.yml is not there"),
+        (("cuda-nvcc\n", "cuda-nvcc2\n"), "was edited"),
+        (("version: 1\n", "version: 3\n"), "its schema 3 is not the one that is read here"),
+        (("version: 1\n", "version: ["), "is no YAML"),
+    ],
+)
+def test_a_run_is_refused_before_it_begins_where_the_lock_is_missing_or_damaged(
+    project: Project, change: tuple[str, str] | None, told: str
+) -> None:
+    if change is not None:
+        project.locked()
+        project.lock.write_text(project.lock.read_text().replace(*change, 1))
+    ended = project.pinproof("run", "--until", "install")
+    assert (ended.code, told in ended.err) == (2, True), ended.text
+    assert "next step:" in ended.err
+
+
+def test_a_specification_that_changed_since_its_lock_is_refused(project: Project) -> None:
+    project.locked()
+    project.spec.write_text(project.spec.read_text().replace("greeting]", "greeting >=1]"))
+    ended = project.pinproof("run", "--until", "install")
+    assert (ended.code, "which changed since" in ended.err) == (2, True), ended.text
+
+
+def test_a_cell_that_asks_for_another_cuda_or_python_than_is_locked_is_not_tried(
+    project: Project,
+) -> None:
+    project.locked()
+    text = MATRIX.replace('torch = ["2.13.0"] }', 'torch = ["2.13.0"], cuda = ["13.2"] }')
+    (project.root / "matrix.toml").write_text(text)
+    ended = project.pinproof("run", "--until", "install")
+    assert "the cell asks for cuda 13.2; the conda environment cuda-13.0 has cuda-version 13.0" in (
+        ended.out
+    )
+    assert "INCONCLUSIVE" in ended.out
+
+
+def test_what_was_asked_of_the_solver_is_not_what_this_machine_has(project: Project) -> None:
+    project.locked()
+    before = lockfile.read(project.lock)
+    project.lock.unlink()
+    ended = project.pinproof("conda", "lock", CONDA_OVERRIDE_CUDA="11.0")
+    assert ended.code == 0, ended.text
+    assert lockfile.same(before, lockfile.read(project.lock))
+
+
+def test_an_executable_that_is_not_there_is_said(project: Project) -> None:
+    project.locked()
+    words = ("conda", "install", "cuda-13.0", "--into", "env", "--with", "no-such-micromamba")
+    ended = project.pinproof(*words)
+    assert (ended.code, "is not on the PATH" in ended.err) == (2, True), ended.text
+
+
+def test_a_package_knows_where_in_the_environment_it_came_from(
+    proven: tuple[Project, Ended],
+) -> None:
+    project, _ = proven
+    told = json.loads((project.cell / "conda-meta" / "greeting-1.0-0.json").read_text())
+    assert told["sha256"] in {each.sha256 for each in lockfile.read(project.lock).packages}
