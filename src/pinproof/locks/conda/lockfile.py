@@ -193,7 +193,10 @@ def _check_seal(whole: Part, own: Part) -> None:
 
 
 def _seal(plain: Mapping[str, Any]) -> str:
+    packages = plain.get("package")
     try:
+        if isinstance(packages, list):  # conda-lock writes them in another order than we
+            plain = {**plain, "package": sorted(map(digest_of, packages))}
         return digest_of(plain)
     except TypeError:  # a date, which YAML makes of what looks like one, and we never write
         return ""
@@ -220,7 +223,7 @@ def _package(part: Part) -> Package:
         url=url,
         md5=hashes.text("md5"),
         sha256=hashes.text("sha256"),
-        depends=tuple((each, depends.text(each, "")) for each in depends.values),
+        depends=tuple(sorted((each, depends.text(each, "")) for each in depends.values)),
         category=part.text("category", "main"),
     )
 

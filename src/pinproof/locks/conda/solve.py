@@ -103,7 +103,7 @@ def _package(entry: Mapping[str, Any], platform: str) -> Package:
         url=re.sub(r"(?<=://)[^/@\s]+@", "", entry["url"]),
         md5=entry["md5"],
         sha256=entry["sha256"],
-        depends=tuple(entry["depends"].items()),
+        depends=tuple(sorted(entry["depends"].items())),
     )
 
 

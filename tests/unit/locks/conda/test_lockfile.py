@@ -79,7 +79,7 @@ def package(name: str = "a", **more: object) -> Package:
 
 
 LOCK = Lock(
-    packages=(package("a", depends=(("b", ">=1"), ("__cuda", ""))), package("b")),
+    packages=(package("a", depends=(("__cuda", ""), ("b", ">=1"))), package("b")),
     platforms=("linux-64",),
     channels=("conda-forge",),
     hashes={"linux-64": "2" * 64},
