@@ -470,8 +470,8 @@ def conda(asked: Asked) -> ExitCode:
     """Lock conda environments by the bytes of every package, check the locks, install one.
 
     No conda is needed, nor the GPU that is locked for: the specification in envs/ declares it.
-    Exit code: 1 a lock is stale, 2 a specification cannot be solved or a lock is damaged, 4 a
-    channel cannot be read or a package is not the one of its lock; the old lock stays.
+    Exit code: 2 a specification cannot be solved or a lock is damaged, 4 a channel cannot be read
+    or a package is not the one of its lock, 5 with check, a lock is stale. The old lock stays.
     """
     from pinproof.locks.conda import verbs
 

@@ -142,7 +142,7 @@ def test_a_check_says_what_moved_in_the_channel_and_writes_nothing(project: Proj
     conda_channel.add(project.channel, "cuda-cudart", "13.1.0")
     conda_channel.index(project.channel)
     ended = project.pinproof("conda", "check")
-    assert ended.code == 1
+    assert ended.code == 5
     assert "cuda-cudart 13.0.96 0 is now 13.1.0 0" in ended.out
     assert project.lock.read_bytes() == before
     assert "cuda-cudart 13.0.96 0 is now 13.1.0 0" in project.pinproof("conda", "lock").out

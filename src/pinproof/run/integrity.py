@@ -122,13 +122,13 @@ def _save(path: Path, value: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-def seal(site_packages: Path) -> None:
+def seal(home: Path) -> None:
     """Take the right to write from every file that other environments may have a link to.
 
     An edit in place then fails, in this environment and all others, and in uv's cache; one that
     writes a new file and renames it touches none but its own. Root is not stopped by it.
     """
-    for directory, _, names in os.walk(site_packages):
+    for directory, _, names in os.walk(home):
         for name in names:
             path = Path(directory, name)
             status = path.lstat()

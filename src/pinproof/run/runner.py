@@ -104,8 +104,7 @@ class Runner:
         home = self.environment(step.owner)
         if step.stage is Stage.INSTALL:
             (home / LOOKS).unlink(missing_ok=True)
-            for site in home.glob("lib/python*/site-packages"):
-                integrity.seal(site)
+            integrity.seal(home)
         damage = self._damage(step.owner) or self._stranger(step, evidence)
         if damage:
             return _instead(evidence, Outcome.INFRA, damage)
@@ -286,7 +285,7 @@ def cell_env(work: CellWork, home: Path) -> dict[str, str]:
 def shared(store: Store) -> tuple[Path, ...]:
     """Return the directories that cells share, and that none may write: caches and evidence."""
     own = ("evidence", "results", store.inodes.parent.name)
-    return (uv_cache(), store.builds, *(store.root / name for name in own))
+    return (uv_cache(), store.builds, store.conda, *(store.root / name for name in own))
 
 
 def filled_by(home: Path) -> str:

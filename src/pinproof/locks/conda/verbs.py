@@ -39,7 +39,7 @@ def conda(
             return ExitCode.OK
         case "check":
             states = [_checked(name, root, at, say) for name in _named(names, root)]
-            return ExitCode.OK if all(states) else ExitCode.UNSAFE
+            return ExitCode.OK if all(states) else ExitCode.STALE
         case "install":
             if len(names) != 1 or into is None:
                 raise ConfigurationError(
