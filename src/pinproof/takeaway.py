@@ -12,6 +12,7 @@ from pinproof.locks import archive as archives
 from pinproof.locks import collect, gather, wheelhouse
 from pinproof.locks import installer as installers
 from pinproof.locks.archive import Proven
+from pinproof.locks.fixed import Fixed
 from pinproof.locks.gather import Tell
 from pinproof.locks.lock import Lock
 from pinproof.locks.resolution import Resolution
@@ -23,6 +24,7 @@ from pinproof.plan.stage import Stage
 from pinproof.report import pins
 from pinproof.report.results import Row
 from pinproof.run import runner
+from pinproof.run.execute import now
 from pinproof.workflow import recall
 
 #: What stands for the best cell of the matrix, in the place of an id.
@@ -109,4 +111,13 @@ def _proven(row: Row, work: CellWork) -> Proven:
         request=work.request,
         resolution=Resolution.from_json(row.evidence[Stage.RESOLVE].data),
         builds=tuple(build.key for build in work.builds),
+        values=(*work.fixed, *_commits(work)),
     )
+
+
+def _commits(work: CellWork) -> Iterator[Fixed]:
+    """Yield what the git references of its builds named, where no lock has said it."""
+    locked = {each.axis for each in work.fixed}
+    for axis, commit in work.commits.items():
+        if axis not in locked:
+            yield Fixed(axis=axis, asked=work.cell.axis(axis), commit=commit, when=now())

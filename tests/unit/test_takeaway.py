@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
 
 import judged
 import pytest
+from nightly_index import NightlyIndex, served, torch_of
 from wheels import make_wheel
 
-from pinproof import takeaway, workflow
+from pinproof import cli, takeaway, workflow
 from pinproof.errors import (
     ConfigurationError,
     ExitCode,
@@ -48,16 +47,12 @@ axes = {{ torch = ["{NIGHTLY}+cpu", "2.14.0+cpu"], triton = ["bundled"] }}
 """
 
 
-class _Pages(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @dataclass
 class World:
     """A project, and the only index that it knows: pages on loopback over real wheels."""
 
     home: Path
+    address: str
     store: str = "first"
 
     @property
@@ -125,23 +120,16 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name in ("numpy", "pytest", "triton", "lib"):
         make_wheel(tmp_path / "simple" / name, name, "99.0")
     (tmp_path / "matrix.toml").write_text(MATRIX)
-    pages = functools.partial(_Pages, directory=str(tmp_path))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), pages)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
         monkeypatch.delenv(name)
     config = tmp_path / "pip.conf"
-    address = f"http://127.0.0.1:{server.server_port}/simple"
-    config.write_text(f"[global]\nindex-url = {address}\nno-cache-dir = true\n")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     # What Pinproof itself needs is not in this index.
     monkeypatch.setattr(takeaway, "PYPROJECT", tmp_path / "none")
-    yield World(tmp_path)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(tmp_path) as address:
+        config.write_text(f"[global]\nindex-url = {address}/simple\nno-cache-dir = true\n")
+        yield World(tmp_path, address)
 
 
 def put(world: World, *cells: str, **more: object) -> None:
@@ -167,6 +155,36 @@ def test_a_nightly_that_left_its_index_is_installed_again_from_the_archive_alone
     assert first is not None
     # The very same files, by sha256: what was proven of them still stands.
     assert proof.rows[0].evidence[Stage.INSTALL].digest == first.digest
+
+
+def test_what_nightly_stood_for_is_known_to_the_archive_and_needs_no_lock_of_a_matrix(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world.home / "matrix.toml").write_text(
+        MATRIX.replace(f'"{NIGHTLY}+cpu", "2.14.0+cpu"', '"nightly", "nightly-1"')
+    )
+    index, day = NightlyIndex(world.home / "nightly"), date(2026, 10, 1)
+    tag = "cp{0}{1}-cp{0}{1}-manylinux_2_28_x86_64".format(*sys.version_info[:2])
+    for number in range(2):
+        index.add_day(day + timedelta(days=number), "cpu", tag=tag)
+    index.write()
+    monkeypatch.setenv("PINPROOF_NIGHTLY_INDEX", f"{world.address}/nightly")
+    monkeypatch.setenv("PINPROOF_ROOT", str(world.home))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["lock", "--matrix", "tiny"])
+    assert ended.value.code == 0
+    cells = world.prove("nightly-1"), world.prove("nightly")
+    put(world, *cells)
+    # All that knew the day is gone, and so is the index.
+    shutil.rmtree(world.home / "lockfiles")
+    shutil.rmtree(world.home / "nightly")
+    shutil.rmtree(world.home / "cache")
+    monkeypatch.delenv("PINPROOF_NIGHTLY_INDEX")
+    for number, cell in enumerate(cells):
+        proof = world.again(cell, "second")
+        assert proof.rows[0].evidence[Stage.INSTALL].outcome is Outcome.OK, proof.rows[0]
+        assert world.version(cell, "second") == torch_of(day + timedelta(days=number), "cpu")
+    assert "127.0.0.1" not in (world.archive / "wheelhouse.json").read_text()
 
 
 def test_the_archive_holds_every_file_with_its_checksum_and_the_pins_of_the_cell(

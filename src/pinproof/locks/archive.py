@@ -16,6 +16,7 @@ from pinproof.builds.cache import Cache
 from pinproof.errors import ConfigurationError, InfrastructureError
 from pinproof.evidence.store import disk_error, sha256
 from pinproof.locks import collect, gather, wheelhouse
+from pinproof.locks.fixed import Fixed
 from pinproof.locks.gather import Tell
 from pinproof.locks.installer import Installer
 from pinproof.locks.lock import Request
@@ -26,13 +27,17 @@ from pinproof.locks.wheelhouse import BUILDS, HOST, MANIFEST, Entry, House, Whee
 
 @dataclass(frozen=True, kw_only=True)
 class Proven:
-    """A cell to keep: what it asked for, what it got, the keys of the wheels built for it."""
+    """A cell to keep: what it asked for, what it got, the keys of the wheels built for it.
+
+    ``values`` are what its moving values stood for.
+    """
 
     cell: str
     matrix: str
     request: Request
     resolution: Resolution
     builds: tuple[str, ...] = ()
+    values: tuple[Fixed, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +97,7 @@ def add(
         tell=tell,
     )
     _keep_builds(out, proven, built)
-    house = _merged(old, found, entries, cells, [each.matrix for each in proven])
+    house = _merged(old, found, entries, cells, proven)
     wheelhouse.save(house)
     return wheelhouse.load(out)
 
@@ -170,8 +175,9 @@ def _merged(
     found: Sequence[Wheel],
     entries: Mapping[str, Entry],
     cells: Mapping[str, str],
-    matrices: Sequence[str],
+    proven: Sequence[Proven],
 ) -> House:
+    matrices = (each.matrix for each in proven)
     names = dict.fromkeys([*filter(None, old.matrix.split(", ")), *matrices])
     whole = {**old.entries, **entries}
     notes = (note for each in whole.values() if each.resolution for note in each.resolution.notes)
@@ -184,6 +190,7 @@ def _merged(
         entries=whole,
         cells={**old.cells, **cells},
         notes=tuple(dict.fromkeys(notes)),
+        values={**old.values, **{each.cell: each.values for each in proven if each.values}},
     )
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pinproof.errors import ConfigurationError, ResolveError
 from pinproof.evidence.evidence import digest_of
 from pinproof.evidence.store import write_json
+from pinproof.locks.fixed import Fixed
 from pinproof.locks.lock import Request
 from pinproof.locks.resolution import Resolution
 
@@ -50,7 +51,11 @@ class Wheel:
 
 @dataclass(frozen=True, kw_only=True)
 class House:
-    """A wheelhouse on disk. ``cells`` says which entry answers which cell, by key."""
+    """A wheelhouse on disk. ``cells`` says which entry answers which cell, by key.
+
+    ``values`` are what the moving values of a cell stood for, by cell: a lock that knew it may
+    be renewed since, or be elsewhere.
+    """
 
     directory: Path = field(compare=False)
     matrix: str
@@ -60,6 +65,7 @@ class House:
     entries: Mapping[str, Entry]
     cells: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    values: Mapping[str, tuple[Fixed, ...]] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -144,6 +150,7 @@ def _to_json(house: House) -> dict[str, Any]:
         "platform": house.platform,
         "notes": list(house.notes),
         "cells": dict(house.cells),
+        "values": {cell: [asdict(each) for each in known] for cell, known in house.values.items()},
         "locks": {
             key: {
                 "excludes": list(entry.excludes),
@@ -179,4 +186,8 @@ def _from_json(raw: Mapping[str, Any], directory: Path) -> House:
         entries=entries,
         cells=raw["cells"],
         notes=tuple(raw["notes"]),
+        values={
+            cell: tuple(Fixed(**{**each, "notes": tuple(each["notes"])}) for each in known)
+            for cell, known in raw.get("values", {}).items()
+        },
     )

@@ -17,6 +17,7 @@ from pinproof.locks.fixed import Fixed
 from pinproof.locks.installer import Installer
 from pinproof.locks.lockfile import Lockfile
 from pinproof.locks.resolution import Resolution
+from pinproof.locks.wheelhouse import House
 from pinproof.matrix import axis as axes
 from pinproof.matrix import matrixfile
 from pinproof.matrix.cell import Cell
@@ -53,11 +54,15 @@ class Preparation:
         self._commit = functools.cache(gitref.commit)
 
     @functools.cached_property
+    def house(self) -> House | None:
+        """The wheelhouse that everything comes from, if there is one."""
+        return wheelhouse.load(self.options.wheelhouse) if self.options.wheelhouse else None
+
+    @functools.cached_property
     def installer(self) -> Installer:
         """How uv is called in this run."""
-        house = wheelhouse.load(self.options.wheelhouse) if self.options.wheelhouse else None
         named = self.chosen.file.indexes
-        return installers.installer(offline=self.options.offline, house=house, named=named)
+        return installers.installer(offline=self.options.offline, house=self.house, named=named)
 
     @functools.cached_property
     def lockfile(self) -> Lockfile:
@@ -104,7 +109,12 @@ class Preparation:
         return works
 
     def _fixed(self, cell: Cell, python: str) -> tuple[Fixed, ...]:
-        """Return what the committed lock says of the moving values of `cell`."""
+        """Return what the moving values of `cell` stand for, as the committed lock says.
+
+        A wheelhouse that says it itself goes before that: it has no other files.
+        """
+        if self.house is not None and (known := self.house.values.get(cell.id)):
+            return known
         minor = ".".join(cell.axis("python", python).split(".")[:2])
         return self.lockfile.fixed(cell, minor, host.machine())
 
