@@ -21,7 +21,7 @@ from pinproof.evidence.store import sha256
 from pinproof.matrix import axis as axes
 
 if TYPE_CHECKING:
-    from pinproof.locks.lock import Lock
+    from pinproof.locks.lock import Lock, Pin
     from pinproof.matrix.cell import Cell
 
 #: What a build needs beside torch; neither project declares it for --no-build-isolation.
@@ -86,12 +86,14 @@ class Build:
 
     def inputs(self) -> dict[str, Any]:
         """Return everything that decides what the wheel holds."""
-        attention = self.attention
+        attention, origin = self.attention, self.source
+        release = origin.kind is Kind.RELEASE
         knobs = self.knobs
         edits = (*knobs.savings, *(knobs.attention_edits if attention else ()))
         return {
             "project": self.project,
-            "source": f"{self.source.kind} {self.source.identity}",
+            "source": f"{origin.kind} {origin.place if release else origin.identity}",
+            "archive": origin.identity if release else "",
             "patches": [each.sha256 for each in self.patches],
             "torch": self.torch,
             "cuda": self.cuda,
@@ -153,6 +155,7 @@ def of(
     torch: str,
     profile: str = "full",
     commit: str = "",
+    archive: Pin | None = None,
     env: tuple[tuple[str, str], ...] = (),
     patches: tuple[Patch, ...] = (),
     compiler: str = "",
@@ -160,14 +163,15 @@ def of(
 ) -> Build:
     """Return the build of `project` for `cell` against that version of torch.
 
-    `commit` is what a git reference resolved to; a moving name must not be part of a key.
+    `commit` is what a git reference resolved to, `archive` what the source archive of a release is
+    known by; a moving name must not be part of a key.
     """
     value = axes.parse(project, cell.axis(project))
     if value.kind is axes.Kind.GIT:
         place, identity, kind = value.repository, commit or value.ref, Kind.GIT
     else:
-        place = identity = value.text
-        kind = Kind.RELEASE
+        place = archive.version if archive else value.text
+        identity, kind = archive.sha256 if archive else place, Kind.RELEASE
     source = Source(project=project, kind=kind, place=place, identity=identity)
     return Build(
         source=source,

@@ -44,7 +44,8 @@ class Source:
     """A source that does not move any more.
 
     ``place`` is the version of a release, the path of a file or a tree, or the address of a
-    repository; ``identity`` is what names its contents: the version, a sha256, or the commit.
+    repository; ``identity`` is what names its contents: a sha256 (of a release that no index was
+    asked for its version), or the commit.
     """
 
     project: str
@@ -103,6 +104,12 @@ def fetch(source: Source, into: Path, *, python: Path, say: Say) -> Path:
             return _copy(Path(source.place), into)
         case Kind.RELEASE:
             found = _sdist(source, into.with_name(f"{into.name}.sdist"), python, say)
+            if source.identity not in (source.place, sha256(found)):
+                raise ConfigurationError(
+                    f"the index hands out another source of {source} than the one that was planned",
+                    cause=f"{found.name} has not the sha256 {source.identity}",
+                    remedy="look at where pip fetches from; nothing was built of it",
+                )
             return _only_directory(archive.unpack(found, into), found)
         case Kind.ARCHIVE:
             found = Path(source.place)
@@ -178,24 +185,8 @@ def _copy(root: Path, into: Path) -> Path:
 
 def _clone(source: Source, into: Path, say: Say) -> Path:
     """Fetch one commit and its submodules, without the history where the server allows it."""
-    into.mkdir(parents=True)
-    local = ("-c", "protocol.file.allow=always") if source.place.startswith("file:") else ()
-    _git(into, "init", "--quiet")
-    _git(into, "remote", "add", "origin", source.place)
-    commit = source.identity
-    say(f"fetch {commit} of {redact(source.place)}")
-    if not _tries(into, *local, "fetch", "--quiet", "--depth", "1", "origin", commit):
-        say("the server gives no single commit: fetching the history")
-        if not _tries(into, *local, "fetch", "--quiet", "--tags", "origin"):
-            raise InfrastructureError(
-                f"{redact(source.place)} cannot be fetched", remedy="check the network"
-            )
-    if not _tries(into, "checkout", "--quiet", "--detach", commit):
-        raise ResolveError(
-            f"{redact(source.place)} has no commit {commit}",
-            conflict=True,
-            remedy="name a branch, a tag or a full commit of that repository",
-        )
+    fetch_commit(into, source.place, source.identity, say)
+    local = _allowing(source.place)
     deep = ("submodule", "update", "--init", "--recursive")
     if not _tries(into, *local, *deep, "--depth", "1") and not _tries(into, *local, *deep):
         raise InfrastructureError(
@@ -206,6 +197,48 @@ def _clone(source: Source, into: Path, say: Say) -> Path:
     if (into / ".gitmodules").is_file():
         _check_submodules(into)
     return into
+
+
+def fetch_commit(into: Path, place: str, commit: str, say: Say, *, bare: bool = False) -> None:
+    """Fetch one commit of the repository at `place` into the directory `into`, and check it out.
+
+    A `bare` one is not checked out, and its files come when `file_of` asks for them, where the
+    server allows that. Raises ResolveError for an unknown commit, InfrastructureError where the
+    repository cannot be reached.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    local = _allowing(place)
+    few = ("--filter=blob:none",) if bare else ()
+    _git(into, "init", "--quiet")
+    _git(into, "remote", "add", "origin", place)
+    say(f"fetch {commit} of {redact(place)}")
+    if not _tries(into, *local, "fetch", "--quiet", "--depth", "1", *few, "origin", commit):
+        say("the server gives no single commit: fetching the history")
+        if not _tries(into, *local, "fetch", "--quiet", "--tags", *few, "origin"):
+            raise InfrastructureError(
+                f"{redact(place)} cannot be fetched", remedy="check the network"
+            )
+    got = ("cat-file", "-e", f"{commit}^{{commit}}") if bare else ("checkout", "-q", "--detach")
+    if not _tries(into, *got, *(() if bare else (commit,))):
+        raise ResolveError(
+            f"{redact(place)} has no commit {commit}",
+            conflict=True,
+            remedy="name a branch, a tag or a full commit of that repository",
+        )
+
+
+def file_of(tree: Path, commit: str, path: str) -> str | None:
+    """Return a file of a commit that `fetch_commit` fetched, None where it has none.
+
+    Raises InfrastructureError where it has one, and the server does not hand it out.
+    """
+    if path not in _git(tree, "ls-tree", "--name-only", commit, path).splitlines():
+        return None
+    return _git(tree, *_allowing("file:"), "show", f"{commit}:{path}")
+
+
+def _allowing(place: str) -> tuple[str, ...]:
+    return ("-c", "protocol.file.allow=always") if place.startswith("file:") else ()
 
 
 def _tries(tree: Path, *words: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pinproof.builds.project import knobs, reads_torch
 from pinproof.builds.source import Kind
 from pinproof.errors import ConfigurationError, did_you_mean
 from pinproof.evidence.store import read_json, write_json
+from pinproof.locks import installer, resolve
 from pinproof.run import environment
 from pinproof.run.machine import this_machine
 
@@ -37,7 +39,8 @@ def described(
 ) -> Build:
     """Return the build that a user describes by hand, against the torch that `python` has.
 
-    Raises ConfigurationError for what cannot be built, ResolveError for an unknown git reference.
+    Raises ConfigurationError for what cannot be built, ResolveError for an unknown git reference
+    or release.
     """
     archs = arch.replace("sm_", "")
     knobs(project, archs, profile, without)  # a wrong word is told before anything is looked at
@@ -49,6 +52,10 @@ def described(
         )
     machine = this_machine()
     origin = source.describe(project, text)
+    if origin.kind is Kind.RELEASE:
+        asked = f"{project}=={origin.place}"
+        archive = resolve.archive(asked, installer.installer(), python=found.python)
+        origin = replace(origin, identity=archive.sha256)
     return Build(
         source=origin,
         torch=torch if reads_torch(origin) else "",
@@ -94,6 +101,8 @@ def build(
     env = environment.isolated_env(os.environ, {})
     # Not resolved: the python of a virtual environment is a link to one that has no torch.
     home = make.toolkit_for(wanted, python.absolute(), python.absolute().parents[1], os.environ)
+    # By hand the toolkit is the one that is here: its version decides what the wheel holds.
+    wanted = replace(wanted, cuda=wanted.cuda or home.cuda)
     tools = os.pathsep.join((str(python.absolute().parent), env["PATH"]))
     site = make.Site(python=python.absolute(), toolkit=home, env={**env, "PATH": tools}, jobs=jobs)
     held = Cache(store / "builds")

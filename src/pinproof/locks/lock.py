@@ -74,6 +74,7 @@ class Request:
     all. ``platform`` is a platform name of uv, None for this machine. ``torch`` is the build of
     torch: "cpu", "cuda" (the default one), "cu130" and the like, or None without torch.
     ``indexes`` are the names of those that are asked beside the configured ones.
+    ``sources`` are the releases whose source archives are asked for: what is built of them.
     """
 
     product: tuple[str, ...]
@@ -86,6 +87,7 @@ class Request:
     exclude_newer: str | None = None
     wheels: tuple[Wheel, ...] = ()
     indexes: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def inputs(self) -> dict[str, object]:
         """Return the request as JSON values; wheels by name and sha256, without their place."""
@@ -95,6 +97,8 @@ class Request:
         values["wheels"] = sorted([wheel.file, wheel.sha256] for wheel in self.wheels)
         if not self.indexes:  # most requests have none, and are known without this key
             del values["indexes"]
+        if not self.sources:
+            del values["sources"]  # a request that builds nothing is known as it always was
         return values
 
     @functools.cached_property
@@ -115,6 +119,7 @@ def request(
     exclude_newer: str | None = None,
     harness: tuple[str, ...] = HARNESS,
     indexes: Iterable[str] = (),
+    sources: tuple[str, ...] = (),
 ) -> Request:
     """Say what `cell` has to install.
 
@@ -154,6 +159,7 @@ def request(
         exclude_newer=exclude_newer,
         wheels=tuple(sorted(built.values(), key=lambda wheel: wheel.file)),
         indexes=tuple(dict.fromkeys(indexes)),
+        sources=sources,
     )
 
 

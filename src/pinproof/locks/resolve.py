@@ -93,6 +93,7 @@ def _resolve(
         solver = _Solver(request, installer, Path(scratch), held, timeout, cancel)
         product, notes = _product(solver)
         harness = _harness(solver, product)
+        sources = tuple(solver.archive(text) for text in request.sources)
     _reject_releases(request, product.pins)
     lock = Lock(
         python=request.python,
@@ -107,6 +108,7 @@ def _resolve(
         notes=tuple(notes),
         log="\n".join([*solver.log, lock.text()]),
         download=product.download + harness.download,
+        sources=sources,
     )
 
 
@@ -133,6 +135,16 @@ def _differences(held: Iterable[Pin], found: Iterable[Pin]) -> list[str]:
         elif here.sha256 != pin.sha256:
             told.append(f"{pin.name} {pin.version} has other bytes here ({here.file})")
     return told + [f"{pin.name} {pin.version} is new" for pin in known.values()]
+
+
+def archive(text: str, installer: Installer, *, python: str) -> Pin:
+    """Return version, sha256 and file of the source archive of a release, such as "x==1.2".
+
+    `python` is the version that it is for. Raises ResolveError.
+    """
+    with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
+        request = Request(product=(), python=python)
+        return _Solver(request, installer, Path(scratch), (), 120, None).archive(text)
 
 
 class _Solver:
@@ -164,15 +176,10 @@ class _Solver:
         requirements = list(requirements)
         if not requirements:
             return _Answer(pins=(), download=0)
-        output = self._scratch / "pylock.toml"
-        output.unlink(missing_ok=True)
         held = [f"{pin.name}=={pin.version}" for pin in self._held.values()]
         places = dict.fromkeys(str(Path(wheel.path).parent) for wheel in request.wheels)
-        argv = [
-            *(self.installer.uv, "pip", "compile", "--quiet", "--no-progress"),
-            *("--format", "pylock.toml", "--output-file", str(output), "--only-binary", ":all:"),
-            *("--python", sys.executable, "--python-version", request.python),
-            *self.installer.source_args,
+        done = self._compile(
+            *("--only-binary", ":all:"),
             *(word for place in places for word in ("--find-links", place)),
             *(("--python-platform", request.platform) if request.platform else ()),
             *(("--torch-backend", backend) if backend else ()),
@@ -182,11 +189,7 @@ class _Solver:
             *("--constraints", self._file("constraints", [*request.constraints, *more, *held])),
             *("--excludes", self._file("excludes", request.excludes)),
             self._file("requirements", requirements),
-        ]
-        try:
-            done = self._run(argv)
-        except OSError as error:
-            raise ResolveError(f"uv could not be started: {error}", conflict=False) from error
+        )
         asked = f"{', '.join(requirements)}" + (f" ({backend} builds)" if backend else "")
         self.log.append(
             f"resolve {asked} for Python {request.python}, {request.platform or 'here'}"
@@ -194,7 +197,47 @@ class _Solver:
         if not done.ok:
             self.log.append(pipconfig.redact(done.output))
             raise _failure(done, asked, self.installer)
-        return _read(output, request, backend, self._held)
+        return _read(self._output, request, backend, self._held)
+
+    def archive(self, text: str) -> Pin:
+        """Return what the source archive of a release is known by. Raises ResolveError."""
+        done = self._compile("--no-deps", self._file("requirements", [text]))
+        self.log.append(f"the source archive of {text}")
+        if not done.ok:
+            self.log.append(pipconfig.redact(done.output))
+            raise _failure(done, f"the source of {text}", self.installer)
+        (package,) = tomllib.loads(self._output.read_text(encoding="utf-8"))["packages"]
+        if "sdist" not in package:
+            raise ResolveError(
+                f"no index has a source archive of {text}",
+                conflict=self.installer.is_open,
+                remedy="build it from its repository: git+https://...@TAG",
+            )
+        found = package["sdist"]
+        return Pin(
+            name=canonicalize_name(package["name"]),
+            version=package["version"],
+            sha256=found["hashes"]["sha256"],
+            file=_file_name(found),
+        )
+
+    @property
+    def _output(self) -> Path:
+        return self._scratch / "pylock.toml"
+
+    def _compile(self, *words: str) -> process.Finished:
+        self._output.unlink(missing_ok=True)
+        argv = [
+            *(self.installer.uv, "pip", "compile", "--quiet", "--no-progress"),
+            *("--format", "pylock.toml", "--output-file", str(self._output)),
+            *("--python", sys.executable, "--python-version", self.request.python),
+            *self.installer.source_args,
+            *words,
+        ]
+        try:
+            return self._run(argv)
+        except OSError as error:
+            raise ResolveError(f"uv could not be started: {error}", conflict=False) from error
 
     def _file(self, name: str, lines: Iterable[str]) -> str:
         path = self._scratch / f"{name}.txt"

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinproof.builds import build as builds
+from pinproof.builds import declared
 from pinproof.builds.build import Build, Patch
-from pinproof.errors import ResolveError
+from pinproof.builds.declared import Declared
 from pinproof.evidence.evidence import digest_of
 from pinproof.locks import lock as locks
 from pinproof.locks.fixed import Fixed, applied
@@ -42,12 +43,12 @@ class CellWork:
 
     ``day`` is set where an axis names what moves (a range, a nightly): such a request is asked
     again every day. ``fixed`` is what the committed lock says of the cell's moving values, ``held``
-    what it says of its packages. ``lock`` is None until its request was
-    resolved, ``commits`` are what the git references of its builds name, ``built`` the sha256 of
-    each wheel by its build's owner as far as it is there, and ``system`` is what the interpreter
-    of the `system` back end brings (name to version), ``records`` the sha256 of each RECORD of
-    these. ``conda`` is the digest of the conda packages that the environment stands on, "" without
-    any.
+    what it says of its packages. ``lock`` is None until its request was resolved, ``commits`` are
+    what the git references of its builds name, ``archives`` the source archives of its releases,
+    ``tools`` what a project says that it is built with, ``built`` the sha256 of each wheel by its
+    build's owner as far as it is there. ``system`` is what the interpreter of the `system` back end
+    brings (name to version), ``records`` the sha256 of each RECORD of these. ``conda`` is the
+    digest of the conda packages that the environment stands on, "" without any.
     """
 
     cell: Cell
@@ -66,6 +67,8 @@ class CellWork:
     compiler: str = ""
     platform: str = ""
     patches: Mapping[str, tuple[Patch, ...]] = field(default_factory=dict)
+    tools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    archives: Mapping[str, Pin] = field(default_factory=dict)
 
     @property
     def timeouts(self) -> dict[str, float]:
@@ -86,6 +89,7 @@ class CellWork:
                 torch=torch,
                 profile=self.settings.profile,
                 commit=self.commits.get(project, ""),
+                archive=self.archives.get(project),
                 env=self.settings.build_env,
                 patches=self.patches.get(project, ()),
                 compiler=self.compiler,
@@ -151,15 +155,11 @@ def of(
     settings = matrixfile.settings(matrix, cell)
     asked, cell = cell, applied(cell, fixed)
     built = builds.needed(cell)
-    if "vllm" in built:
-        raise ResolveError(
-            f"vllm {cell.axis('vllm')}: a vLLM from source cannot be locked by this version",
-            conflict=False,
-            remedy="name a released vLLM, or lock the matrix where vLLM's index of commits has it",
-        )
+    found = _declared(cell, fixed) if "vllm" in built else None
     # What is built is not resolved: its wheel comes on top, with the packages that it imports.
     resolved = replace(cell, axes=tuple(pair for pair in cell.axes if pair[0] not in built))
-    more = tuple(name for project in built for name in builds.RUNTIME[project])
+    more = tuple(name for project in built for name in builds.RUNTIME.get(project, ()))
+    more += found.runtime if found else ()
     request = locks.request(
         resolved,
         replace(settings, requirements=(*settings.requirements, *more)),
@@ -168,6 +168,11 @@ def of(
         system=system,
         exclude_newer=settings.exclude_newer or None,
         indexes=[each.index for each in fixed if each.index],
+        sources=tuple(
+            f"{value.axis}{'==' if value.kind is Kind.VERSION else ''}{value.text}"
+            for value in (axes.parse(name, cell.axis(name)) for name in built)
+            if value.kind is not Kind.GIT
+        ),
     )
     moves = any(axes.parse(name, text).kind in MOVING for name, text in resolved.axes)
     return CellWork(
@@ -183,6 +188,8 @@ def of(
         # The compiler of a conda environment is one of its packages.
         compiler=f"conda {conda[:16]}" if conda else machine.gcc if machine else "",
         platform=machine.platform if machine else "",
+        commits={"vllm": found.commit} if found else {},
+        tools={"vllm": found.build} if found else {},
         patches={
             project: tuple(
                 Patch.read(root() / file) for name, file in settings.patches if name == project
@@ -190,6 +197,16 @@ def of(
             for project in built
         },
     )
+
+
+def _declared(cell: Cell, fixed: Iterable[Fixed]) -> Declared:
+    """Return what the vLLM that is built for `cell` declares, at the locked commit if there is one.
+
+    Raises ResolveError.
+    """
+    value = axes.parse("vllm", cell.axis("vllm"))
+    commit = next((each.commit for each in fixed if each.axis == "vllm" and each.commit), value.ref)
+    return declared.of(replace(value, ref=commit))
 
 
 def resolving(work: CellWork) -> plan.Work:

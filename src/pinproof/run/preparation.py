@@ -157,9 +157,11 @@ class Preparation:
             if evidence is None or evidence.outcome is not Outcome.OK:
                 locked[cell] = work
                 continue
-            lock = Resolution.from_json(evidence.data).lock
+            found = Resolution.from_json(evidence.data)
+            archives = {each.name: each for each in found.sources}
             try:
-                locked[cell] = replace(work, lock=lock, commits=self._commits(work))
+                commits = self._commits(work)
+                locked[cell] = replace(work, lock=found.lock, commits=commits, archives=archives)
             except ResolveError as error:
                 self._problem(cell, dict(work.cell.axes), error)
         return locked
@@ -179,11 +181,13 @@ class Preparation:
         """Return the commits that the git references of what is built name now."""
         locked = {each.axis: each.commit for each in work.fixed if each.commit}
         values = {name: axes.parse(name, work.cell.axis(name)) for name in work.needed}
-        return {
+        unknown = {
             name: locked.get(name) or self._commit(value)
             for name, value in values.items()
-            if value.kind is axes.Kind.GIT
+            if value.kind is axes.Kind.GIT and name not in work.commits
         }
+        # What a vLLM asks for was read at a commit: it is built from that one.
+        return {**work.commits, **unknown}
 
     def _problem(self, cell: str, inputs: Mapping[str, Any], error: PinproofError) -> None:
         conflict = isinstance(error, ResolveError) and error.conflict

@@ -176,7 +176,10 @@ class Runner:
             venv_params=backend.params,
             commands=(
                 *backend.install(python, scratch / "lock.txt", lock, installer),
-                [*tools, *TOOLS, *toolkit.wanted(build.cuda, os.environ)],
+                [
+                    *(*tools, *TOOLS, *work.tools.get(build.project, ())),
+                    *toolkit.wanted(build.cuda, os.environ),
+                ],
                 [*own, "--python", str(python), "--store", str(store.root)],
             ),
             env={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,13 +95,107 @@ def test_code_that_runs_in_cells_is_named_whole_and_bytecode_is_not(tmp_path: Pa
     assert recipe.suite().joinpath("test_attention.py").is_file()
 
 
-def test_a_vllm_from_source_is_refused_with_a_way_out() -> None:
+def git(tree: Path, *words: str) -> str:
+    local = ("-c", "user.name=n", "-c", "user.email=n@n", "-c", "protocol.file.allow=always")
+    done = subprocess.run(["git", "-C", tree, *local, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+VLLM = {
+    "requirements/common.txt": "# for all\nnumpy\ntransformers >= 5.5.3, < 6  # as of 0.33\n",
+    "requirements/cuda.txt": "-r common.txt\n\ntorch==2.14.0\ntorchaudio\nray; os_name > ''\n",
+    "pyproject.toml": '[build-system]\nrequires = ["cmake>=3.26.1", "torch == 2.14.0", "jinja2"]\n',
+}
+
+
+def repository(path: Path, files: dict[str, str]) -> str:
+    """Make a repository with one commit and a submodule, and return the commit."""
+    for where, listed in ((path.with_name("cutlass"), {"cutlass.h": "1"}), (path, files)):
+        where.mkdir()
+        git(where, "init", "--quiet", "--initial-branch=main")
+        for name, text in listed.items():
+            (where / name).parent.mkdir(exist_ok=True)
+            (where / name).write_text(text)
+        git(where, "add", "--all")
+        git(where, "commit", "--quiet", "--message=one")
+    git(path, "submodule", "--quiet", "add", f"file://{path.with_name('cutlass')}", "csrc/cutlass")
+    git(path, "commit", "--quiet", "--message=two")
+    return git(path, "rev-parse", "HEAD")
+
+
+def from_git(directory: Path, ref: str = "main") -> CellWork:
+    """Return the work of a cell that builds vLLM from the repository in `directory`."""
     matrix = empty_cells.shipped().named("blackwell-nightly")
-    asked = cell(target="sm_120", vllm="git:main", flash_attn="none", cuda="13.0")
-    with pytest.raises(ResolveError, match="from source") as caught:
-        recipe.of(asked, matrix, python="3.12")
-    assert not caught.value.conflict
-    assert "released vLLM" in caught.value.remedy
+    text = f"git+file://{directory}/vllm@{ref}"
+    asked = cell(target="sm_120", vllm=text, flash_attn="none", cuda="13.0", torch="2.14.1")
+    return recipe.of(asked, matrix, python="3.12", machine=empty_cells.CPU)
+
+
+def test_a_vllm_from_git_is_resolved_by_what_its_commit_declares(tmp_path: Path) -> None:
+    commit = repository(tmp_path / "vllm", VLLM)
+    work = from_git(tmp_path)
+    assert work.commits == {"vllm": commit}
+    assert work.tools == {"vllm": ("cmake>=3.26.1", "jinja2")}
+    wanted = ("numpy", "transformers >= 5.5.3, < 6", "ray; os_name > ''")
+    assert work.request.product[:1] == ("torch==2.14.1",)
+    assert work.request.product[-3:] == wanted
+    torch = Pin(name="torch", version="2.14.1", sha256="", file="")
+    (build,) = replace(work, lock=Lock(python="3.12", product=(torch,))).builds
+    assert (build.source.identity, build.torch) == (commit, "2.14.1")
+    assert build.variables["TORCH_CUDA_ARCH_LIST"] == "12.0"
+
+
+def test_a_reference_that_moved_is_another_build_and_another_lock(tmp_path: Path) -> None:
+    first = from_git(tmp_path, ref=repository(tmp_path / "vllm", VLLM))
+    more = VLLM["requirements/cuda.txt"] + "flashinfer-python==0.7.2\n"
+    (tmp_path / "vllm" / "requirements" / "cuda.txt").write_text(more)
+    git(tmp_path / "vllm", "commit", "--quiet", "--all", "--message=three")
+    later = from_git(tmp_path)
+    assert first.request.digest != later.request.digest
+    torch = Lock(python="3.12")
+    builds_of = [replace(work, lock=torch).builds[0].key for work in (first, later)]
+    assert len(set(builds_of)) == 2
+
+
+@pytest.mark.parametrize(
+    ("ref", "files", "said", "conflict"),
+    [
+        ("nothing", VLLM, "has no reference nothing", True),
+        ("1" * 40, VLLM, "has no commit 1111", True),
+        ("main", {"setup.py": ""}, "lists no requirements of a CUDA build", True),
+    ],
+)
+def test_a_git_value_that_is_no_vllm_speaks_against_the_cell(
+    tmp_path: Path, ref: str, files: dict[str, str], said: str, conflict: bool
+) -> None:
+    repository(tmp_path / "vllm", files)
+    with pytest.raises(ResolveError, match=said) as caught:
+        from_git(tmp_path, ref=ref)
+    assert caught.value.conflict is conflict
+
+
+def test_a_repository_that_cannot_be_reached_says_nothing_of_the_cell(tmp_path: Path) -> None:
+    for ref in ("main", "2" * 40):
+        with pytest.raises(ResolveError) as caught:
+            from_git(tmp_path, ref=ref)
+        assert not caught.value.conflict
+        assert "check the network" in caught.value.remedy
+
+
+def test_the_source_archive_of_a_release_is_part_of_the_key(tmp_path: Path) -> None:
+    matrix = empty_cells.shipped().named("blackwell-release")
+    asked = cell(target="sm_120", flash_attn="2.8.3.post2", cuda="13.0")
+    work = replace(recipe.of(asked, matrix, python="3.12"), lock=Lock(python="3.12"))
+    assert work.request.sources == ("flash-attn==2.8.3.post2",)
+    keys = set()
+    for digest in ("a" * 64, "b" * 64):
+        file = "flash_attn-2.8.3.post2.tar.gz"
+        pin = Pin(name="flash-attn", version="2.8.3.post2", sha256=digest, file=file)
+        (build,) = replace(work, archives={"flash-attn": pin}).builds
+        assert build.inputs()["archive"] == digest
+        keys.add(build.key)
+    assert len(keys) == 2
 
 
 def test_what_is_built_is_not_resolved_but_what_it_imports_is() -> None:
