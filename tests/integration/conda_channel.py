@@ -20,7 +20,7 @@ DAY = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
 INDEX = """
 import asyncio, os, sys
 from rattler.index import index_fs
-asyncio.run(index_fs(sys.argv[1]))
+asyncio.run(index_fs(sys.argv[1], force=True))
 os._exit(0)
 """
 
@@ -43,7 +43,8 @@ def make(root: Path) -> Path:
         f"{SITE}/README.txt": "of conda\n",
     }
     add(root, "python", VERSION, files=python)
-    add(root, "pip", "26.0", noarch="generic", depends=["python"])
+    files = dist_info("pip", "26.0", "site-packages")
+    add(root, "pip", "26.0", noarch="python", files=files, depends=["python"])
     add(root, "cuda-version", "13.0", noarch="generic")
     add(root, "cuda-nvcc", "13.0.88", depends=["cuda-cudart >=13", "__cuda >=13", "cuda-version"])
     add(root, "cuda-cudart", "13.0.96", files={"lib/libcudart.so.13": "machine code\n"})
@@ -58,12 +59,15 @@ def make(root: Path) -> Path:
 
 def dist_info(name: str, version: str, site: str = SITE) -> dict[str, str]:
     """Return the files by which a Python package is known, as conda writes them."""
-    home = f"{site}/{name}-{version}.dist-info"
-    return {
-        f"{home}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{home}/INSTALLER": "conda\n",
-        f"{home}/RECORD": f"{name}.py,sha256=not-any-more,1\n{name}-{version}.dist-info/RECORD,,\n",
+    info = f"{name}-{version}.dist-info"
+    files = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        "INSTALLER": "conda\n",
     }
+    # Conda rewrites scripts as it installs, and then the digests here are no longer theirs.
+    rows = [f"{name}.py,sha256=not-any-more,1", *(f"{info}/{file},," for file in files)]
+    files["RECORD"] = "\n".join([*rows, f"{info}/RECORD,,"]) + "\n"
+    return {f"{site}/{info}/{file}": text for file, text in files.items()}
 
 
 def add(

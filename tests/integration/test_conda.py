@@ -11,8 +11,12 @@ from pathlib import Path
 import conda_channel
 import pytest
 from checkouts import ROOT, Ended
+from wheels import make_wheel, sha256
 
+from pinproof.locks import installer
 from pinproof.locks.conda import lockfile
+from pinproof.locks.lock import Lock, Pin
+from pinproof.run import conda_environment
 
 #: A cell of nothing but conda packages: what the wheels would be is left out.
 MATRIX = """
@@ -311,3 +315,53 @@ def test_a_package_knows_where_in_the_environment_it_came_from(
     project, _ = proven
     told = json.loads((project.cell / "conda-meta" / "greeting-1.0-0.json").read_text())
     assert told["sha256"] in {each.sha256 for each in lockfile.read(project.lock).packages}
+
+
+def test_a_package_that_was_built_again_under_its_name_is_unpacked_again(project: Project) -> None:
+    project.locked()
+    assert project.pinproof("conda", "install", "cuda-13.0", "--into", "one").code == 0
+    again = conda_channel.add(
+        project.root / "again",
+        "cuda-cudart",
+        "13.0.96",
+        files={"lib/libcudart.so.13": "other code\n"},
+    )
+    again.replace(project.channel / "linux-64" / again.name)
+    conda_channel.index(project.channel)
+    told = project.pinproof("conda", "lock").out
+    assert "cuda-cudart 13.0.96 0 has other bytes under the same name" in told
+    assert project.pinproof("conda", "install", "cuda-13.0", "--into", "two").code == 0
+    found = [
+        (project.root / name / "lib" / "libcudart.so.13").read_text() for name in ("one", "two")
+    ]
+    assert found == ["machine code\n", "other code\n"]
+
+
+def test_a_wheel_takes_the_place_of_a_conda_package_and_the_others_stay(project: Project) -> None:
+    project.locked()
+    ended = project.pinproof("conda", "install", "cuda-13.0", "--into", "env")
+    assert ended.code == 0, ended.text
+    home = project.root / "env"
+    tool = installer.installer(offline=True)
+    wheel = make_wheel(project.root, "greeting", "2.0", files={"greeting.py": "WORDS = 'wheel'\n"})
+    pin = Pin(name="greeting", version="2.0", sha256=sha256(wheel), file=wheel.name)
+    lock = Lock(python=conda_channel.VERSION, product=(pin,))
+    listing = project.root / "lock.txt"
+    listing.write_text(lock.text())
+    back_end = conda_environment.Conda(
+        environment="cuda-13.0",
+        lock=lockfile.read(project.lock),
+        path=project.lock,
+        packages=project.root / ".pinproof" / "conda",
+    )
+    fill, wheels = back_end.install(home / "bin" / "python", listing, lock, tool)
+    assert "--offline" in fill
+    words = [*wheels, "--find-links", str(project.root)]
+    subprocess.run(words, env=dict(tool.env), check=True)
+    code = "import greeting; print(greeting.WORDS)"
+    done = subprocess.run([home / "bin" / "python", "-I", "-c", code], capture_output=True)
+    assert done.stdout == b"wheel\n"
+    assert (home / conda_channel.SITE / "pip-26.0.dist-info" / "METADATA").is_file()
+    assert conda_environment.check(home) == []
+    (home / "lib" / "libcudart.so.13").write_text("edited\n")
+    assert [change.file for change in conda_environment.check(home)] == ["lib/libcudart.so.13"]
