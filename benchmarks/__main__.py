@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from benchmarks import audit, disk, expansion, listing, noop, second_run
+from benchmarks import audit, disk, expansion, listing, noop, rattler_exit, second_run
 from benchmarks.claim import Claim
 from pinproof.run.machine import this_machine
 
@@ -24,6 +24,7 @@ CLAIMS: dict[str, Callable[[Path], Claim]] = {
     "noop": noop.measure,
     "disk": disk.measure,
     "audit": audit.measure,
+    "rattler-exit": rattler_exit.measure,
 }
 
 

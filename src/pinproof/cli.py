@@ -473,15 +473,10 @@ def conda(asked: Asked) -> ExitCode:
     Exit code: 2 a specification cannot be solved or a lock is damaged, 4 a channel cannot be read
     or a package is not the one of its lock, 5 with check, a lock is stale. The old lock stays.
     """
-    from pinproof.locks.conda import verbs
-
-    return verbs.conda(
+    return _conda(
+        asked,
         asked.action,
         asked.names,
-        root=options.root(),
-        store=_given(asked.store, ".pinproof"),
-        at=now()[:19] + "Z",
-        say=functools.partial(print, flush=True),
         into=asked.into,
         offline=asked.offline,
         executable=asked.executable,
@@ -515,6 +510,13 @@ def triage(asked: Asked) -> ExitCode:
     option("--matrix", metavar="NAME", help="the matrix; else every one that has a lock"),
     option("--axis", metavar="AXIS", default="", help="look up this axis only"),
     option("--cell", dest="cells", metavar="ID", action="append", help="only this cell's pins"),
+    option(
+        "--env",
+        dest="names",
+        metavar="ENV",
+        action="append",
+        help="only this conda environment of envs/; may be repeated",
+    ),
     switch("--check", "change nothing: is the lock stale, and what moved?"),
     option("--python", metavar="X.Y", help="for whom; default: those of the lock, else this one"),
     option("--platform", metavar="NAME", help="such as x86_64-manylinux_2_28; default: as above"),
@@ -525,6 +527,7 @@ def triage(asked: Asked) -> ExitCode:
         "pinproof lock --cell cpu-ccda2b",
         "pinproof lock --matrix hopper --python 3.12 --platform x86_64-manylinux_2_35",
         "pinproof lock --check",
+        "pinproof lock --env cuda-13.0",
     ],
 )
 def lock(asked: Asked) -> ExitCode:
@@ -534,6 +537,8 @@ def lock(asked: Asked) -> ExitCode:
     fails the old lock stands. Exit code: 2 a lock or an option is wrong, 4 an index could not be
     asked, 5 with --check, the lock is stale.
     """
+    if asked.names:
+        return _conda(asked, "check" if asked.check else "lock", asked.names)
     from pinproof.locks import verbs
 
     order = verbs.Order(
@@ -583,6 +588,20 @@ def _options(asked: Asked) -> Options:
 
 def _given(path: Path | None, name: str) -> Path:
     return path.absolute() if path is not None else options.root() / name
+
+
+def _conda(asked: Asked, action: str, names: Sequence[str], **more: Any) -> ExitCode:
+    from pinproof.locks.conda import verbs
+
+    return verbs.conda(
+        action,
+        names,
+        root=options.root(),
+        store=_given(vars(asked).get("store"), ".pinproof"),
+        at=now()[:19] + "Z",
+        say=functools.partial(print, flush=True),
+        **more,
+    )
 
 
 def _show(document: Any) -> None:

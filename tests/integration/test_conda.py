@@ -143,8 +143,12 @@ def test_a_check_says_what_moved_in_the_channel_and_writes_nothing(project: Proj
     project.locked()
     before = project.lock.read_bytes()
     assert project.pinproof("conda", "check").out == "cuda-13.0: up to date\n"
+    assert (
+        project.pinproof("lock", "--env", "cuda-13.0", "--check").out == "cuda-13.0: up to date\n"
+    )
     conda_channel.add(project.channel, "cuda-cudart", "13.1.0")
     conda_channel.index(project.channel)
+    assert project.pinproof("lock", "--env", "cuda-13.0", "--check").code == 5
     ended = project.pinproof("conda", "check")
     assert ended.code == 5
     assert "cuda-cudart 13.0.96 0 is now 13.1.0 0" in ended.out

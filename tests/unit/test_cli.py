@@ -91,6 +91,7 @@ def test_a_table_that_cannot_be_kept_is_shown_all_the_same(call: Any, tmp_path: 
         (("conda", "lock"), 2, "no specification in envs/"),
         (("conda", "check", "cuda-13.0"), 2, "write its specification, envs/cuda-13.0.yml"),
         (("conda", "install", "cuda-13.0"), 2, "--into DIR"),
+        (("lock", "--env", "cuda-13.0"), 2, "write its specification, envs/cuda-13.0.yml"),
         (("run", "--wheelhouse", "."), 2, "is no wheelhouse"),
         (("run", "--no-such-option"), 2, "--no-such-option"),
         (("run", "--mtrix", "empty"), 2, "Did you mean '--matrix'?"),

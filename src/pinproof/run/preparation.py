@@ -120,7 +120,7 @@ class Preparation:
 
     def _held(self, work: CellWork) -> CellWork:
         """Give the work what the committed lock holds for its cell, if that is still asked for."""
-        if work.settings.backend != "uv":
+        if work.settings.backend == "system":
             return work
         held = self.lockfile.recall(work.cell.id, work.request, host.machine())
         return replace(work, held=held, day="") if held else work
@@ -130,15 +130,15 @@ class Preparation:
         name, known = self.chosen.matrix.name, self.lockfile
         if not known.entries:
             return
-        of_uv = [work for work in works.values() if work.settings.backend == "uv"]
-        held = sum(work.held is not None for work in of_uv)
+        own = [work for work in works.values() if work.settings.backend != "system"]
+        held = sum(work.held is not None for work in own)
         self.notes.append(
             f"lock       {lockfile.DIRECTORY}/{name}.lock.toml of {known.made[:10]}:"
-            f" {held} of {len(of_uv)} cells"
+            f" {held} of {len(own)} cells"
         )
         entries = {
             work.cell.id: known.entry(work.cell.id, work.request.python, host.machine())
-            for work in of_uv
+            for work in own
             if work.held is None
         }
         stale = [cell for cell, entry in entries.items() if entry and entry.file]
