@@ -25,7 +25,8 @@ class Request:
     ``target`` is ``"cpu"`` or an architecture such as ``"sm_90"``; ``axes`` are the cell's axis
     values as text; ``budget`` is the time that throughput may take, in seconds, or None for the
     stage's own. ``candidates`` are names, or ``FILE.py:NAME``, which correctness and sanitize
-    take in place of what the axes bring.
+    take in place of what the axes bring. ``without`` says by distribution what its build left out
+    (see `pinproof_cell.suite.absent`): a refusal of that is expected.
     """
 
     cell: str
@@ -36,6 +37,7 @@ class Request:
     seed: int = 0
     budget: float | None = None
     candidates: tuple[str, ...] = ()
+    without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     schema: int = field(default=SCHEMA)
 
     @classmethod
@@ -70,12 +72,14 @@ class Request:
             if key in document and not valid(document[key]):
                 raise BadRequestError(f"{key} is {document[key]!r}, not {wanted}")
         lists = {key: tuple(document.get(key, ())) for key in ("uses", "candidates")}
-        return cls(**{**document, **lists})
+        without = {name: tuple(each) for name, each in document.get("without", {}).items()}
+        return cls(**{**document, **lists, "without": without})
 
     def document(self) -> dict[str, Any]:
         """Return the request as JSON values, with every default filled in."""
         lists = {"uses": list(self.uses), "candidates": list(self.candidates)}
-        return asdict(self) | {"axes": dict(self.axes), **lists}
+        without = {name: list(each) for name, each in self.without.items()}
+        return asdict(self) | {"axes": dict(self.axes), **lists, "without": without}
 
     def asks_for(self, axis: str) -> bool:
         """Return whether the cell installs a package of its own for `axis`."""
@@ -92,6 +96,10 @@ def _is_table_of_words(value: object) -> bool:
 
 def _is_list_of_words(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_word, value))
+
+
+def _is_table_of_lists(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_list_of_words, value.values()))
 
 
 def _is_count(value: object) -> bool:
@@ -111,5 +119,6 @@ _WANTED = {
     "suite_dir": (lambda value: isinstance(value, str), "a path"),
     "seed": (_is_count, "a whole number from 0"),
     "candidates": (_is_list_of_words, "a list of words"),
+    "without": (_is_table_of_lists, "a table of lists of words"),
     "budget": (_is_budget, "a positive number of seconds"),
 }

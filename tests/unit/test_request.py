@@ -19,6 +19,7 @@ GOOD = {
     "suite_dir": "tests/attention",
     "seed": 0,
     "candidates": ["vllm-fa2", "mine.py:attention"],
+    "without": {"flash-attn": ["backward", "dropout"]},
 }
 
 
@@ -45,6 +46,7 @@ def test_only_an_axis_with_a_package_of_its_own_is_asked_for():
         ({"seed": True}, "seed is True"),
         ({"budget": 0}, "budget is 0"),
         ({"uses": "serving"}, "uses is 'serving'"),
+        ({"without": {"flash-attn": "dropout"}}, "without is"),
         ({"target": ""}, "target is ''"),
     ],
 )

@@ -19,7 +19,8 @@ class Check:
     ``kind`` is "case", "repeats" or "identity"; ``features`` are what a candidate must support to
     be asked it; ``case`` holds the fields of the call that are not the default ones; ``findings``
     are sentences, the gravest first. ``infra`` says that the machine failed and not the candidate;
-    ``defect`` is the id of the known defect that it shows, or None.
+    ``defect`` is the id of the known defect that it shows, or None; ``absent`` what the candidate's
+    build left out, which explains a refusal.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Check:
     signal: str | None
     infra: bool
     defect: str | None
+    absent: frozenset[str] = frozenset()
 
     @property
     def told(self) -> str:
@@ -54,6 +56,7 @@ class Check:
             signal=raw["signal"],
             infra=raw["infra"],
             defect=raw["defect"],
+            absent=frozenset(raw.get("absent", ())),
         )
 
 

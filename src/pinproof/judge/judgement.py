@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pinproof.errors import ExitCode
 from pinproof.evidence.evidence import Evidence, Outcome
-from pinproof.judge import coverage, imports, numbers, sanitized, timing
+from pinproof.judge import audited, coverage, imports, numbers, sanitized, timing
 from pinproof.judge.checks import Correctness, Known
 from pinproof.judge.limits import limits
 from pinproof.judge.sanitized import Sanitized
@@ -95,6 +95,9 @@ def judge(
         *_exclusion(cell),
         *_ends(evidence),
         *imports.claims(cell, inspect),
+        *audited.claims(
+            cell, inspect, {str(each): _data(evidence, each) for each in Stage if each.measures}
+        ),
         *numbers.harness(correctness),
         *numbers.claims(correctness, inspect, policy),
         *timing.claims(throughput, speed, policy),
@@ -108,7 +111,9 @@ def judge(
     return Judgement(
         verdict=verdict,
         reason=reason,
-        limits=() if broken else tuple(limits(correctness, speed, policy)),
+        limits=()
+        if broken
+        else (*audited.limits(cell, inspect), *limits(correctness, speed, policy)),
         defects=() if broken else tuple(_carried(correctness)),
         sanitizer=sanitizer,
         worst_z=None if broken else numbers.worst_z(correctness, policy),

@@ -58,11 +58,13 @@ def _limits(candidate: Candidate, policy: Policy) -> Iterator[str]:
             yield f"{advice} with {describe(group, passing)} ({group[0].told})"
     if passing and (refused := _refused(candidate, inside, passing)):
         yield f"refuses {refused}"
+    if absent := sorted({name for check in candidate.checks for name in check.absent}):
+        yield f"was built without {', '.join(absent)}, and refuses that"
 
 
 def _refused(candidate: Candidate, checks: Iterable[Check], passing: Sequence[Check]) -> str:
     """Say what a candidate refuses: features that it does not admit, else what is in the checks."""
-    refused = ended(checks, UNSUPPORTED)
+    refused = [check for check in ended(checks, UNSUPPORTED) if not check.absent]
     lacking = {name for check in refused for name in check.features - candidate.supports}
     others = [check for check in refused if check.features <= candidate.supports]
     words = [features(lacking)] if lacking else []

@@ -295,6 +295,7 @@ def request_file(work: CellWork) -> dict[str, Any]:
         "axes": dict(work.cell.axes),
         "uses": list(work.matrix.policy.uses),
         "suite_dir": str(suite()),
+        "without": {build.project: list(build.knobs.without) for build in work.builds},
         "seed": 0,
     }
 

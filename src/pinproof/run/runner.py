@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pinproof.audit import arch, library
 from pinproof.builds import toolkit
 from pinproof.builds.build import TOOLS
 from pinproof.builds.cache import Cache
@@ -108,9 +109,22 @@ class Runner:
         damage = self._damage(step.owner) or self._stranger(step, evidence)
         if damage:
             return _instead(evidence, Outcome.INFRA, damage)
+        if step.stage is Stage.INSPECT:
+            return self._audited(step, evidence)
         if step.stage is Stage.INSTALL:
             write_json(home / MARK, {"install": step.digest}, durable=False)
         return evidence
+
+    def _audited(self, step: Step, evidence: Evidence) -> Evidence:
+        """Read what code every library under test holds for the target of the cell."""
+        target = self.works[step.cells[0]].cell.target
+        found = evidence.data.get("extensions") or ()
+        paths = [Path(str(each["path"])) for each in found if ".so" in Path(each["path"]).suffixes]
+        if target == "cpu" or not paths:
+            return evidence
+        gpu = arch.parse(target)
+        audit = [library.read(path, str(path), gpu).to_json() for path in paths]
+        return replace(evidence, data={**evidence.data, "audit": audit})
 
     def environment(self, owner: str) -> Path:
         """Return the directory of the nox environment of a cell or a build."""

@@ -27,6 +27,18 @@ LEFT_OUT: Mapping[str, Callable[[Case], bool]] = {
 }
 
 
+#: What a candidate does not admit whose build left a feature out; by head dimension it is admitted.
+ADMITTED: Mapping[str, str] = {
+    **{name: name for name in ("backward", "dropout", "alibi", "softcap")},
+    "local": "window",
+}
+
+
+def features(without: Iterable[str]) -> frozenset[str]:
+    """Return the features of `cases.FEATURES` that a build without these does not have."""
+    return frozenset(ADMITTED[name] for name in without if name in ADMITTED)
+
+
 def asked(case: Case, without: Iterable[str]) -> list[str]:
     """Return what the call of `case` asks for of the features that a build left out."""
     return [feature for feature in without if LEFT_OUT[feature](case)]

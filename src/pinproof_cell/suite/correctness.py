@@ -13,6 +13,7 @@ from typing import Any
 from pinproof_cell import candidates
 from pinproof_cell.judge import defects, thresholds
 from pinproof_cell.request import SCHEMA, BadRequestError, Request
+from pinproof_cell.suite import absent
 from pinproof_cell.suite import checks as suites
 from pinproof_cell.suite.harness import vote, worst
 from pinproof_cell.suite.supervise import Run, Suite, supervise
@@ -49,7 +50,16 @@ def run(
         known = candidates.find(request.axes, suite.device)
         names = request.candidates or [found.name for found in known]
     voted, seen = vote(suite)
-    found = [entry(name, supervise(name, suite), request.target) for name in names]
+    origins = {each.name: each.origin for each in candidates.known()}
+    found = [
+        entry(
+            name,
+            supervise(name, suite),
+            request.target,
+            without=request.without.get(origins.get(name, ""), ()),
+        )
+        for name in names
+    ]
     return {
         "schema": SCHEMA,
         "stage": "correctness",
@@ -70,10 +80,18 @@ def _directory(request: Request) -> Path:
     return directory.resolve()
 
 
-def entry(name: str, result: Run, target: str) -> dict[str, Any]:
-    """Return what the document says of one candidate; known defects are named in its checks."""
+def entry(name: str, result: Run, target: str, *, without: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what the document says of one candidate; known defects are named in its checks.
+
+    `without` is what its build left out.
+    """
     session = result.session
-    cases = [check | suites.facts(suites.by_id(check["id"])) for check in result.checks]
+    supports = session.get("supports") or []
+    cases = [
+        absent.marked(found, check, without, supports) | suites.facts(check)
+        for found in result.checks
+        for check in (suites.by_id(found["id"]),)
+    ]
     subject = defects.Subject(
         candidate=name,
         version=session.get("version"),
@@ -86,7 +104,8 @@ def entry(name: str, result: Run, target: str) -> dict[str, Any]:
     return {
         "name": name,
         "version": session.get("version"),
-        "supports": session.get("supports") or [],
+        "supports": supports,
+        "without": list(without),
         "extensions": session.get("extensions") or [],
         "available": bool(session) and not session.get("reason"),
         "reason": session.get("reason") if session else "the child told nothing",

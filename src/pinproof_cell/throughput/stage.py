@@ -14,6 +14,7 @@ from typing import Any
 
 from pinproof_cell import candidates
 from pinproof_cell.request import SCHEMA, Request
+from pinproof_cell.suite import absent
 from pinproof_cell.throughput import journal, pairs, workload
 from pinproof_cell.throughput.journal import Job, Task
 from pinproof_cell.world import child, device
@@ -132,7 +133,8 @@ def choose(request: Request, findings: Findings) -> tuple[Job, ...]:
     for point in workload.points(request.target):
         for candidate in found:
             jobs.append(Job(candidate=candidate.name, point=point.name))
-            if missing := point.features - candidate.supports:
+            lacking = absent.features(request.without.get(candidate.origin, ()))
+            if missing := point.features - (candidate.supports - lacking):
                 reason = f"it does not support {', '.join(sorted(missing))}"
                 findings.add(jobs[-1], {"status": "UNSUPPORTED", "reason": reason})
     return tuple(jobs)

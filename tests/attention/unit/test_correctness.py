@@ -71,3 +71,18 @@ def test_what_the_machine_kept_from_an_asked_use_is_incomplete_and_else_it_is_no
 def test_a_harness_that_could_not_run_is_incomplete() -> None:
     voted = {"status": "NOT-RUN", "failures": [{"case": "triton-ref x", "reason": "killed"}]}
     assert list(correctness.incomplete(voted, [], ["serving"])) == ["harness: killed"]
+
+
+def test_what_the_build_of_a_candidate_left_out_is_named_in_each_check_that_it_explains() -> None:
+    features = {"bf16", "fp16", "causal", "causal-rectangular", "window", "gqa"}
+    session = {**SESSION, "supports": sorted(features)}
+    window = next(
+        each.id
+        for each in checks.suite()
+        if "window" in each.features and each.features <= features
+    )
+    asked = [result(window, "UNSUPPORTED"), result(first("alibi"), "UNSUPPORTED")]
+    run = Run(session, [*asked, result(first("causal"))])
+    found = correctness.entry("flash-attn-2", run, "cpu", without=["local", "alibi"])
+    assert found["without"] == ["local", "alibi"]
+    assert [case["absent"] for case in found["cases"]] == [["local"], [], []]

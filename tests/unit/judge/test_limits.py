@@ -81,3 +81,8 @@ def test_failures_are_grouped_by_kind_and_defect_the_worst_first():
     ]
     shown = [[check.id for check in group] for group in grouped(map(Check.parse, checks))]
     assert shown == [["d"], ["c", "e"], ["f"], ["a"]]
+
+
+def test_what_a_build_left_out_is_told_as_that_and_not_as_a_refusal():
+    left_out = check("b", "UNSUPPORTED", features=("bf16", "window"), absent=["local"])
+    assert told(check("a"), left_out) == ["kernel: was built without local, and refuses that"]
