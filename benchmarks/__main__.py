@@ -13,7 +13,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from benchmarks import audit, disk, expansion, listing, noop, rattler_exit, second_run
+from benchmarks import (
+    audit,
+    creation,
+    disk,
+    expansion,
+    listing,
+    noop,
+    rattler_exit,
+    second_run,
+)
 from benchmarks.claim import Claim
 from pinproof.run.machine import this_machine
 
@@ -22,6 +31,7 @@ CLAIMS: dict[str, Callable[[Path], Claim]] = {
     "listing": listing.measure,
     "second-run": second_run.measure,
     "noop": noop.measure,
+    "creation": creation.measure,
     "disk": disk.measure,
     "audit": audit.measure,
     "rattler-exit": rattler_exit.measure,
