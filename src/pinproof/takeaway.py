@@ -12,6 +12,8 @@ from pinproof.locks import archive as archives
 from pinproof.locks import collect, gather, wheelhouse
 from pinproof.locks import installer as installers
 from pinproof.locks.archive import Proven
+from pinproof.locks.conda import kept
+from pinproof.locks.conda.spec import this_platform
 from pinproof.locks.fixed import Fixed
 from pinproof.locks.gather import Tell
 from pinproof.locks.lock import Lock
@@ -23,7 +25,8 @@ from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
 from pinproof.report import pins
 from pinproof.report.results import Row
-from pinproof.run import runner
+from pinproof.run import conda_environment, runner
+from pinproof.run.conda_environment import Conda
 from pinproof.run.execute import now
 from pinproof.workflow import recall
 
@@ -74,6 +77,8 @@ def archive(options: Options, out_dir: Path, tell: Tell = gather.silent) -> Hous
         tell=tell,
     )
     for each in chosen:
+        if each.work and (below := _below(options, each.work)):
+            kept.keep(below.lock.of(this_platform()), Store(options.store).conda, out_dir)
         _pin(options, each, out_dir / "pins" / each.row.cell.id)
     return archived
 
@@ -101,7 +106,15 @@ def _pin(options: Options, chosen: _Chosen, out_dir: Path) -> tuple[Path, ...]:
         env=dict(work.settings.env) if work else {},
         without=work.settings.without if work else (),
         sources=installers.installer(offline=options.offline).sources,
+        conda=below.path if work and (below := _below(options, work)) else None,
     )
+
+
+def _below(options: Options, work: CellWork) -> Conda | None:
+    """Return what a cell of the conda back end stands on; its lock is the one that was proven."""
+    if work.settings.backend != "conda":
+        return None
+    return conda_environment.named(work.settings.conda, options.store)
 
 
 def _proven(row: Row, work: CellWork) -> Proven:

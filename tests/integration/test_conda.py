@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 from checkouts import ROOT, Ended
 from wheels import make_wheel, sha256
 
-from pinproof.locks import installer
-from pinproof.locks.conda import lockfile
+from pinproof.errors import InfrastructureError
+from pinproof.locks import archive as archives
+from pinproof.locks import installer, wheelhouse
+from pinproof.locks.conda import kept, lockfile, solve
 from pinproof.locks.lock import Lock, Pin
-from pinproof.run import conda_environment
+from pinproof.run import conda_environment, process
 
 #: A cell of nothing but conda packages: what the wheels would be is left out.
 MATRIX = """
@@ -369,3 +372,44 @@ def test_a_wheel_takes_the_place_of_a_conda_package_and_the_others_stay(project:
     assert conda_environment.check(home) == []
     (home / "lib" / "libcudart.so.13").write_text("edited\n")
     assert [change.file for change in conda_environment.check(home)] == ["lib/libcudart.so.13"]
+
+
+def test_an_archive_alone_gives_the_conda_packages_back(project: Project) -> None:
+    lock = project.locked()
+    project.pinproof("conda", "install", "cuda-13.0", "--into", "env")
+    archive, cache = project.root / "archive", project.root / ".pinproof" / "conda"
+    assert kept.keep(lock.of("linux-64"), cache, archive) == len(lock.packages)
+    assert kept.keep(lock.of("linux-64"), cache, archive) == 0, "what is kept is kept"
+    project.channel.rename(project.channel.with_name("gone"))
+    shutil.rmtree(project.root / ".pinproof")
+    words = (project.lock, project.root / "new", cache)
+    command = solve.child(
+        "install", *map(str, words), "--offline", "--from", str(archive / "conda")
+    )
+    done = process.run(command, env=solve.environment())
+    assert done.ok, done.output
+    assert (project.root / "new" / "lib" / "libcudart.so.13").read_text() == "machine code\n"
+
+
+def test_a_conda_package_that_is_damaged_or_gone_from_an_archive_is_named_with_its_cells(
+    project: Project,
+) -> None:
+    lock = project.locked()
+    project.pinproof("conda", "install", "cuda-13.0", "--into", "env")
+    archive = project.root / "archive"
+    kept.keep(lock.of("linux-64"), project.root / ".pinproof" / "conda", archive)
+    pins = archive / "pins" / "cpu-123456"
+    pins.mkdir(parents=True)
+    shutil.copy(project.lock, pins)
+    first, second, *_ = kept.needed(archive)
+    assert all(sha256(path) == digest for path, (digest, _) in kept.needed(archive).items())
+    first.write_bytes(b"damaged")
+    second.unlink()
+    wheelhouse.save(archives._empty(archive))
+    found = {damage.file: (damage.what, damage.cells) for damage in archives.verify(archive)}
+    assert found == {
+        str(first.relative_to(archive)): ("is not the file that was archived", ("cpu-123456",)),
+        str(second.relative_to(archive)): ("is gone", ("cpu-123456",)),
+    }
+    with pytest.raises(InfrastructureError, match="is not in"):
+        kept.keep(lock.of("linux-64"), project.root / "nowhere", archive)

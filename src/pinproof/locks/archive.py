@@ -16,6 +16,7 @@ from pinproof.builds.cache import Cache
 from pinproof.errors import ConfigurationError, InfrastructureError
 from pinproof.evidence.store import disk_error, sha256
 from pinproof.locks import collect, gather, wheelhouse
+from pinproof.locks.conda import kept
 from pinproof.locks.fixed import Fixed
 from pinproof.locks.gather import Tell
 from pinproof.locks.installer import Installer
@@ -118,6 +119,9 @@ def verify(out: Path) -> list[Damage]:
         path = cache.wheel_path(record)
         if what := _damage(path, record.sha256):
             damaged.append(Damage(file=str(path.relative_to(out)), what=what))
+    for path, (digest, cells) in kept.needed(out).items():
+        if what := _damage(path, digest):
+            damaged.append(Damage(file=str(path.relative_to(out)), what=what, cells=cells))
     return damaged
 
 

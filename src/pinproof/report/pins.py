@@ -58,14 +58,16 @@ def write(
     env: Mapping[str, str] | None = None,
     without: Iterable[str] = (),
     sources: Iterable[str] = (),
-) -> tuple[Path, Path]:
+    conda: Path | None = None,
+) -> tuple[Path, ...]:
     """Write the pins of `cell` into `out_dir` and return the paths of constraints.txt and PINS.md.
 
     `system` holds what the interpreter of the system back end brought (name to version), and
     `sources` the kinds of index that the lock came from. Each file is written whole or not at
     all, PINS.md last. `env` are the variables that the cell was proven with, `without` the
     packages that were left out though others ask for them. Neither file holds a path of this
-    machine or the address of an index.
+    machine or the address of an index. `conda` is the lock of the conda packages that the cell
+    stands on: it is put beside them as it is, and its path returned too.
 
     Raises UnsafePinError where the cell is not SAFE, InfrastructureError where the disk refuses.
     """
@@ -74,10 +76,12 @@ def write(
     brought, left_out = system or {}, tuple(without)
     command = f"{INSTALL} --no-deps" if brought or left_out else INSTALL
     write_text(constraints, constraints_text(cell, lock, brought, command))
-    conditions = _conditions(env or {}, left_out)
+    conditions = [*_below(conda), *_conditions(env or {}, left_out)]
     text = why_text(cell, judgement, evidence, lock, brought, tuple(sources), command, conditions)
+    if conda is not None:
+        write_text(out_dir / conda.name, conda.read_text(encoding="utf-8"))
     write_text(why, text)
-    return constraints, why
+    return constraints, why, *([out_dir / conda.name] if conda else [])
 
 
 def require_safe(cell: Cell, judgement: Judgement, what: str = "pinned") -> None:
@@ -150,6 +154,20 @@ def _limits(judgement: Judgement) -> list[str]:
     if not judgement.limits:
         return ["No limit was found.", ""]
     return ["## Limits", "", *(f"- {limit}" for limit in judgement.limits), ""]
+
+
+def _below(conda: Path | None) -> list[str]:
+    """Say which conda packages the wheels were installed on."""
+    if conda is None:
+        return []
+    return [
+        "## The conda packages below",
+        "",
+        f"The wheels were proven on the packages of `{conda.name}`, each by its sha256. Make that"
+        f" environment first (`conda-lock install --prefix DIR {conda.name}`, or what reads such"
+        " a lock), then install the wheels with its Python.",
+        "",
+    ]
 
 
 def _conditions(env: Mapping[str, str], without: Sequence[str]) -> list[str]:

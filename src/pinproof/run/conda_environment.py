@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from pinproof.errors import ConfigurationError
 from pinproof.evidence.store import Store, read_json
-from pinproof.locks.conda import locking, solve, spec
+from pinproof.locks.conda import kept, locking, solve, spec
 from pinproof.locks.conda.lockfile import Lock as CondaLock
 from pinproof.locks.conda.spec import this_platform
 from pinproof.locks.installer import Installer
@@ -89,6 +89,8 @@ class Conda:
         Not ``sync``: that would take away the Python packages that conda brought.
         """
         words = ["install", str(self.path), str(python.parents[1]), str(self.packages)]
+        if installer.house is not None:
+            words += ["--from", str(installer.house.directory / kept.DIRECTORY)]
         fill = solve.child(*words, *(() if installer.is_open else ("--offline",)))
         if not lock.pins:
             return [fill]

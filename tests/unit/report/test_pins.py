@@ -40,7 +40,7 @@ EVIDENCE = {stage: record(stage, machine=H100) for stage in (Stage.INSPECT, Stag
 
 def write(tmp_path, **more):
     values = {"cell": cell(), "judgement": SAFE, "evidence": EVIDENCE, "lock": LOCK, **more}
-    constraints, why = pins.write(
+    constraints, why, *_ = pins.write(
         values.pop("cell"),
         values.pop("judgement"),
         values.pop("evidence"),
@@ -149,3 +149,12 @@ def test_the_best_cell_has_fewest_limits_then_most_speed_then_newest_versions(be
 def test_without_a_safe_cell_there_is_no_best_one(known):
     with pytest.raises(UnsafePinError, match="nothing to pin"):
         pins.best(known)
+
+
+def test_the_lock_of_the_conda_packages_below_goes_with_the_pins(tmp_path):
+    lock = tmp_path / "cuda-13.0.conda-lock.yml"
+    lock.write_text("version: 1\n")
+    _, why = write(tmp_path, conda=lock)
+    assert (tmp_path / "out" / lock.name).read_text() == "version: 1\n"
+    assert f"conda-lock install --prefix DIR {lock.name}" in why
+    assert "conda" not in write(tmp_path)[1]

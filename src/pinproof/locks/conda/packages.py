@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -30,29 +31,38 @@ def place(package: Package, cache: Path) -> Path:
 
 
 async def gather(
-    packages: Iterable[Package], cache: Path, download: Download | None
+    packages: Iterable[Package],
+    cache: Path,
+    download: Download | None,
+    source: Path | None = None,
 ) -> dict[str, Path]:
     """Return by address the verified archive of each package, fetched where it is missing.
 
-    Without `download` nothing is read that is not on this disk. Raises InfrastructureError for an
+    `source` is another cache, such as an archive, that is looked into first. Without `download`
+    nothing is read that is not on this disk. Raises InfrastructureError for an
     archive that cannot be had, or whose bytes are not those of the lock.
     """
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def one(package: Package) -> tuple[str, Path]:
         async with turn:
-            return package.url, await _verified(package, cache, download)
+            return package.url, await _verified(package, cache, download, source)
 
     return dict(await asyncio.gather(*map(one, packages)))
 
 
-async def _verified(package: Package, cache: Path, download: Download | None) -> Path:
+async def _verified(
+    package: Package, cache: Path, download: Download | None, source: Path | None
+) -> Path:
     archive = place(package, cache)
     if archive.is_file() and await asyncio.to_thread(sha256, archive) == package.sha256:
         return archive
     partial = archive.with_name(f"{archive.name}.{os.getpid()}")
     try:
         await asyncio.to_thread(archive.parent.mkdir, parents=True, exist_ok=True)
+        kept = place(package, source) if source else None
+        if kept is not None and kept.is_file():
+            package = replace(package, url=kept.as_uri())
         await _fetch(package, partial, download)
         found = await asyncio.to_thread(sha256, partial)
         if found != package.sha256:

@@ -1,12 +1,13 @@
 """The child that has rattler: ``python -m pinproof.locks.conda.worker solve|install ...``.
 
-``solve ORDER OUT`` reads and leaves JSON; ``install LOCK PREFIX CACHE [--offline] [--with EXE]``
-fills an environment. Rattler is imported nowhere else: its runtime ends 4 to 16 of 100 processes
-that called it with a signal. So this one ends by ``os._exit``, when all is written.
+``solve ORDER OUT`` reads and leaves JSON; ``install LOCK PREFIX CACHE`` fills an environment.
+Rattler is imported nowhere else: its runtime ends many processes that called it with a signal, 40
+of 100 on a busy machine. So this one ends by ``os._exit``, when all is written.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -91,9 +92,17 @@ def _entry(record: rattler.RepoDataRecord) -> dict[str, Any]:
 
 
 def install(
-    lock_path: Path, prefix: Path, cache: Path, *, offline: bool, executable: str = ""
+    lock_path: Path,
+    prefix: Path,
+    cache: Path,
+    *,
+    offline: bool,
+    executable: str = "",
+    source: Path | None = None,
 ) -> int:
     """Make the environment `prefix` hold the packages of a lock, and return how many those are.
+
+    `source` is an archive that is looked into first; with `executable` a conda installs.
 
     Raises PinproofError where the lock is damaged, or a package is not the one that it names.
     """
@@ -101,7 +110,7 @@ def install(
     if not wanted:
         raise ConfigurationError(f"{lock_path.name} holds nothing for {this_platform()}")
     download = None if offline else _download
-    archives = asyncio.run(packages.gather(wanted, cache, download))
+    archives = asyncio.run(packages.gather(wanted, cache, download, source))
     if executable:
         conda_lock.install(lock_path, archives, prefix, executable)
     else:
@@ -143,17 +152,37 @@ async def _install(
         ) from None
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="worker", allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for name, paths in (("solve", ("order", "out")), ("install", ("lock", "prefix", "cache"))):
+        verb = verbs.add_parser(name)
+        for path in paths:
+            verb.add_argument(path, type=Path)
+    verb.add_argument("--offline", action="store_true")
+    verb.add_argument("--with", dest="executable", default="")
+    verb.add_argument("--from", dest="source", type=Path)
+    return parser
+
+
 def main(words: Sequence[str]) -> int:
     """Do what `words` say; return the exit code."""
+    asked = _parser().parse_args(words)
     try:
-        if words[0] == "solve":
-            order = json.loads(Path(words[1]).read_text(encoding="utf-8"))
-            Path(words[2]).write_text(json.dumps(solve(order)), encoding="utf-8")
+        if asked.verb == "solve":
+            order = json.loads(asked.order.read_text(encoding="utf-8"))
+            asked.out.write_text(json.dumps(solve(order)), encoding="utf-8")
         else:
-            lock, prefix, cache = map(Path, words[1:4])
-            given = words[words.index("--with") + 1] if "--with" in words else ""
-            count = install(lock, prefix, cache, offline="--offline" in words, executable=given)
-            print(f"{count} packages of {lock.name} are in {prefix}, each as its sha256 says")
+            count = install(
+                asked.lock,
+                asked.prefix,
+                asked.cache,
+                offline=asked.offline,
+                executable=asked.executable,
+                source=asked.source,
+            )
+            where = f"{asked.lock.name} are in {asked.prefix}"
+            print(f"{count} packages of {where}, each as its sha256 says")
     except PinproofError as error:
         print(f"pinproof: {error}")
         return error.exit_code
