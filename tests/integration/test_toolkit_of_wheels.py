@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,35 @@ def test_the_audit_command_reads_the_extension_as_cuobjdump_does(
     (found,) = json.loads(out.read_text())["audits"][0]["libraries"]
     assert found["disagreement"] == ""
     assert (found["status"], found["driver"]) == ("PTX-JIT", "R580 or newer")
+
+
+def test_the_same_compiler_laid_out_as_conda_forge_does_compiles_with_the_compiler_beside_it(
+    wheels: Toolkit, tmp_path: Path
+) -> None:
+    prefix, target = tmp_path / "env", tmp_path / "env" / "targets" / "x86_64-linux"
+    for part in (prefix / "conda-meta", target):
+        part.mkdir(parents=True)
+    shutil.copytree(wheels.home / "bin", prefix / "bin")
+    for there, here in (("nvvm", prefix / "nvvm"), ("include", target / "include")):
+        here.symlink_to((wheels.home / there).resolve())
+    (target / "lib").symlink_to(wheels.home / "lib64")
+    for name in ("gcc", "g++"):
+        own = prefix / "bin" / f"x86_64-conda-linux-gnu-{name}"
+        own.symlink_to(str(shutil.which(name)))
+    found = toolkit.of_conda(prefix, tmp_path / "cuda")
+    assert found is not None
+    assert (found.home / "include" / "cuda_runtime.h").is_file()
+    variables = found.variables()
+    assert Path(variables["CC"]).name == "x86_64-conda-linux-gnu-gcc"
+    assert variables["CUDAHOSTCXX"] == found.cxx
+    built = library.read(compiled(found, tmp_path, "sm_120"), "blackwell.so", Arch(120))
+    assert built.status is Status.NATIVE
+
+
+def test_an_environment_without_nvcc_is_no_toolkit(tmp_path: Path) -> None:
+    (tmp_path / "conda-meta").mkdir()
+    assert toolkit.of_conda(tmp_path, tmp_path / "cuda") is None
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nvcc").touch()
+    (tmp_path / "conda-meta").rmdir()
+    assert toolkit.of_conda(tmp_path, tmp_path / "cuda") is None

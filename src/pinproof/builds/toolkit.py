@@ -1,8 +1,8 @@
-"""The CUDA toolkit that a source build uses: from wheels, or the system's, as one CUDA_HOME.
+"""The CUDA toolkit that a source build uses, as one CUDA_HOME: wheels, conda's, or the system's.
 
 From CUDA 13 on, the package index has a whole compiler as wheels. The wheels of CUDA 12 hold the
-assembler and the headers, and neither nvcc nor cudafe++ nor cicc: there a toolkit of the system,
-or of a conda environment that CUDA_HOME names, has to be there.
+assembler and the headers, and neither nvcc nor cudafe++ nor cicc: there the toolkit of the conda
+environment that the cell stands on, or one of the system, has to be there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pinproof.errors import ConfigurationError, InfrastructureError
@@ -33,10 +33,14 @@ _VERSION = re.compile(r"release (\d+\.\d+), V(\d+\.\d+\.\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Toolkit:
-    """A toolkit on disk: ``home`` is its CUDA_HOME, ``nvcc`` the compiler's version "13.0.88"."""
+    """A toolkit on disk: ``home`` is its CUDA_HOME, ``nvcc`` the compiler's version "13.0.88".
+
+    ``compilers`` are the C and the C++ compiler that came with it, where some did.
+    """
 
     home: Path
     nvcc: str
+    compilers: tuple[Path, Path] | None = None
 
     @property
     def cuda(self) -> str:
@@ -45,7 +49,17 @@ class Toolkit:
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables by which builds find it."""
-        return {"CUDA_HOME": str(self.home), "CUDACXX": str(self.home / "bin" / "nvcc")}
+        found = {"CUDA_HOME": str(self.home), "CUDACXX": str(self.home / "bin" / "nvcc")}
+        if self.compilers is not None:
+            # torch hands CC to nvcc as its host compiler, CMake the third.
+            c, cxx = map(str, self.compilers)
+            found |= {"CC": c, "CXX": cxx, "CUDAHOSTCXX": cxx}
+        return found
+
+    @property
+    def cxx(self) -> str:
+        """The C++ compiler for the host's part of the code: its own, else g++ of the PATH."""
+        return str(self.compilers[1]) if self.compilers else "g++"
 
 
 def has_wheels(cuda: str) -> bool:
@@ -110,6 +124,30 @@ def lay_out(site_packages: Path, into: Path) -> Toolkit:
             _link(into / "lib64" / f"{library.name.partition('.so.')[0]}.so", library)
     _link(into / "lib", into / "lib64")
     return at(into)
+
+
+def of_conda(prefix: Path, into: Path) -> Toolkit | None:
+    """Make one CUDA_HOME in `into` of the conda environment `prefix`; None where it has no nvcc.
+
+    conda-forge keeps headers and libraries in ``targets/``, by architecture, where torch does not
+    look. Its compilers have names with the architecture in them. Raises ConfigurationError where
+    the nvcc does not run.
+    """
+    if not (prefix / "conda-meta").is_dir() or not (prefix / "bin" / "nvcc").is_file():
+        return None
+    targets = sorted((prefix / "targets").glob("*/include"))
+    base = targets[0].parent if targets else prefix
+    into.mkdir(parents=True, exist_ok=True)
+    for part, there in (
+        ("bin", prefix / "bin"),
+        ("nvvm", prefix / "nvvm"),
+        ("include", base / "include"),
+        ("lib64", base / "lib"),
+        ("lib", base / "lib"),
+    ):
+        _link(into / part, there)
+    c, cxx = (sorted((prefix / "bin").glob(f"*-conda-linux-gnu-{name}")) for name in ("gcc", "g++"))
+    return replace(at(into), compilers=(c[0], cxx[0]) if c and cxx else None)
 
 
 def at(home: Path) -> Toolkit:
