@@ -56,6 +56,11 @@ class Conda:
         """The digest of the conda packages."""
         return self.lock.digest(this_platform())
 
+    @property
+    def has_nvcc(self) -> bool:
+        """True where the toolkit of a build comes from the environment itself."""
+        return bool(self.lock.version("cuda-nvcc", this_platform()))
+
     def system(self) -> Interpreter | None:
         """Return None: every Python package under test is a wheel."""
         return None

@@ -88,7 +88,8 @@ class Backend(Protocol):
 
     ``name`` is what the matrix calls it, ``nox`` what nox calls it, ``nox_fills`` what nox is told
     while the environment is filled, ``params`` what nox hands on when it makes the environment.
-    ``contents`` is the digest of the conda packages that it stands on, "" without any.
+    ``contents`` is the digest of the conda packages that it stands on, "" without any; ``has_nvcc``
+    says that the CUDA compiler is one of them.
     """
 
     @property
@@ -99,6 +100,8 @@ class Backend(Protocol):
     def nox_fills(self) -> str: ...  # noqa: D102
     @property
     def contents(self) -> str: ...  # noqa: D102
+    @property
+    def has_nvcc(self) -> bool: ...  # noqa: D102
     @property
     def params(self) -> tuple[str, ...]: ...  # noqa: D102
 
@@ -131,6 +134,7 @@ class Uv:
     nox: str = "uv"
     nox_fills: str = "uv"
     contents: str = ""
+    has_nvcc: bool = False
     params: tuple[str, ...] = ()
 
     def system(self) -> Interpreter | None:
@@ -166,6 +170,7 @@ class System:
     nox: str = "uv"
     nox_fills: str = "uv"
     contents: str = ""
+    has_nvcc: bool = False
     params: tuple[str, ...] = ()
 
     def system(self) -> Interpreter | None:

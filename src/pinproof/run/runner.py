@@ -192,7 +192,7 @@ class Runner:
                 *backend.install(python, scratch / "lock.txt", lock, installer),
                 [
                     *(*tools, *TOOLS, *work.tools.get(build.project, ())),
-                    *toolkit.wanted(build.cuda, os.environ),
+                    *(() if backend.has_nvcc else toolkit.wanted(build.cuda, os.environ)),
                 ],
                 [*own, "--python", str(python), "--store", str(store.root)],
             ),
