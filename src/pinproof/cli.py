@@ -403,25 +403,26 @@ def build(asked: Asked) -> ExitCode:
     """
     from pinproof.builds import verbs
 
-    wanted = (
-        verbs.ordered(asked.order)
-        if asked.order
-        else verbs.described(
-            asked.project,
-            asked.source,
-            arch=asked.arch,
-            profile=asked.profile,
-            python=asked.python,
-            cuda=asked.cuda,
-            without=asked.without or (),
-            patches=asked.patch or (),
-            env=asked.env or (),
-            attention=asked.attention,
-        )
-    )
     store = _given(asked.store, ".pinproof")
     say = functools.partial(print, flush=True)
-    print(verbs.build(wanted, store, asked.python, say, jobs=asked.jobs, json=asked.json))
+    with verbs.refusing():
+        wanted = (
+            verbs.ordered(asked.order)
+            if asked.order
+            else verbs.described(
+                asked.project,
+                asked.source,
+                arch=asked.arch,
+                profile=asked.profile,
+                python=asked.python,
+                cuda=asked.cuda,
+                without=asked.without or (),
+                patches=asked.patch or (),
+                env=asked.env or (),
+                attention=asked.attention,
+            )
+        )
+        print(verbs.build(wanted, store, asked.python, say, jobs=asked.jobs, json=asked.json))
     return ExitCode.OK
 
 

@@ -177,7 +177,8 @@ def _loaded(found: Subject, files: Sequence[Found], read: Sequence[Library]) -> 
         result = []
         for each, at in zip(read, files, strict=True):
             with_torch = any(map(torch_abi.is_torchs, each.needed))
-            if each.problem or not (with_torch or each.units):
+            of_interest = found.loads(at.file) and (with_torch or each.units)
+            if each.problem or not of_interest:
                 result.append(each)
                 continue
             error = load.try_load(python, at.path, stub=stub, with_torch=with_torch)

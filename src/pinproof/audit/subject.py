@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,12 +34,17 @@ class Subject:
     wheel: str = ""
 
     def libraries(self) -> Iterator[Found]:
-        """Yield every shared library below the root, each file once, whatever links to it."""
+        """Yield every shared library below the root, each file once, whatever links to it.
+
+        A library is called by its own place: what it needs is looked for beside that.
+        """
         seen: set[Path] = set()
-        single = self.root.is_file()
+        single, whole = self.root.is_file(), self.root.resolve()
         for path in [self.root] if single else sorted(self.root.rglob("*.so*")):
             real = path.resolve()
             if real in seen or not real.is_file() or not _is_library(path):
+                continue
+            if path.is_symlink() and real.is_relative_to(whole) and _is_library(real):
                 continue
             seen.add(real)
             yield Found(
@@ -49,6 +55,19 @@ class Subject:
     def torch_lib(self) -> Path | None:
         """The directory of torch's own libraries, where the subject holds a torch."""
         return next(iter(sorted(self.root.glob("**/torch/lib"))), None)
+
+    def loads(self, file: str) -> bool:
+        """Say if the interpreter of an environment would load `file`, and it alone.
+
+        An extension of another Python it passes by, and torch's own are what `import torch` loads.
+        """
+        tag = re.search(r"\.cpython-(\d+)", file)
+        tags = {path.name.replace("python", "").replace(".", "") for path in self._lib_dirs}
+        return (tag is None or tag[1] in tags) and not re.search(r"(^|/)torch/_C\.", file)
+
+    @property
+    def _lib_dirs(self) -> list[Path]:
+        return sorted(self.root.glob("lib/python3*"))
 
     @property
     def python(self) -> Path | None:

@@ -282,9 +282,9 @@ def _tools(site: Site) -> dict[str, str]:
     return {**known, "nvcc": site.toolkit.nvcc, "gcc": gcc.output.strip()}
 
 
-def toolkit_for(build: Build, python: Path, work: Path, caller: Mapping[str, str]) -> Toolkit:
-    """Return the toolkit of a build: the wheels beside `python`, else the system's."""
+def toolkit_for(build: Build, python: Path, into: Path, caller: Mapping[str, str]) -> Toolkit:
+    """Return the toolkit of a build: the wheels beside `python`, or the system's."""
     sites = sorted(python.parents[1].glob("lib/python*/site-packages/nvidia/cu*/bin/nvcc"))
     if sites:
-        return toolkit.lay_out(sites[0].parents[3], work)
+        return toolkit.lay_out(sites[0].parents[3], into)
     return toolkit.of_system("" if build.cuda == "installed" else build.cuda, caller)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pinproof.builds.build import Build, Patch
 from pinproof.builds.cache import Cache, Pruned, Record
 from pinproof.builds.project import knobs, reads_torch
 from pinproof.builds.source import Kind
-from pinproof.errors import ConfigurationError, did_you_mean
+from pinproof.errors import ConfigurationError, ResolveError, did_you_mean
 from pinproof.evidence.store import read_json, write_json
 from pinproof.locks import installer, resolve
 from pinproof.run import environment
@@ -22,6 +23,24 @@ from pinproof.run.machine import this_machine
 Say = Callable[[str], None]
 
 ACTIONS = ("list", "verify", "prune")
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Raise ConfigurationError in the place of a ResolveError that an answer is the cause of.
+
+    A matrix judges a combination by that; who names a source by hand has named a wrong one.
+    """
+    try:
+        yield
+    except ResolveError as error:
+        if not error.conflict:
+            raise
+        raise ConfigurationError(
+            error.what,
+            cause=error.cause,
+            remedy=error.remedy or "look at the version, or name a repository: git+https://...@TAG",
+        ) from None
 
 
 def described(
@@ -100,7 +119,8 @@ def build(
         )
     env = environment.isolated_env(os.environ, {})
     # Not resolved: the python of a virtual environment is a link to one that has no torch.
-    home = make.toolkit_for(wanted, python.absolute(), python.absolute().parents[1], os.environ)
+    own = python.absolute().parents[1] / "cuda"
+    home = make.toolkit_for(wanted, python.absolute(), own, os.environ)
     # By hand the toolkit is the one that is here: its version decides what the wheel holds.
     wanted = replace(wanted, cuda=wanted.cuda or home.cuda)
     tools = os.pathsep.join((str(python.absolute().parent), env["PATH"]))

@@ -37,7 +37,29 @@ def test_a_library_that_is_linked_twice_is_one(tmp_path: Path) -> None:
     (tmp_path / "lib" / "libx.so").symlink_to("libx.so.1.2")
     (tmp_path / "lib" / "liby.so").write_text("GROUP ( libx.so )")
     with subject.opened(str(tmp_path), HERE) as found:
-        assert [each.file for each in found.libraries()] == ["lib/libx.so"]
+        assert [each.file for each in found.libraries()] == ["lib/libx.so.1.2"]
+
+
+def test_a_library_that_is_linked_from_elsewhere_is_called_by_its_own_place(tmp_path: Path) -> None:
+    make_library(tmp_path / "lib" / "libx.so.1")
+    (tmp_path / "cuda").mkdir()
+    (tmp_path / "cuda" / "libx.so").symlink_to(tmp_path / "lib" / "libx.so.1")
+    with subject.opened(str(tmp_path), HERE) as found:
+        assert [each.file for each in found.libraries()] == ["lib/libx.so.1"]
+
+
+@pytest.mark.parametrize(
+    ("file", "loads"),
+    [
+        ("x/_C.cpython-312-x86_64-linux-gnu.so", True),
+        ("x/_C.cpython-311-x86_64-linux-gnu.so", False),
+        ("x/_C.abi3.so", True),
+        ("torch/_C.cpython-312-x86_64-linux-gnu.so", False),
+    ],
+)
+def test_an_environment_loads_what_its_python_would(tmp_path: Path, file: str, loads: bool) -> None:
+    (tmp_path / "lib" / "python3.12").mkdir(parents=True)
+    assert subject.Subject(name="e", root=tmp_path).loads(file) is loads
 
 
 @pytest.mark.parametrize(
