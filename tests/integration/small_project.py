@@ -66,13 +66,14 @@ def environment(home: Path) -> Path:
     wanted = ("pip", "setuptools<81", "wheel", "ninja")
     words = [tool.uv, "pip", "install", "-q", *tool.source_args, "--python", str(python), *wanted]
     subprocess.run(words, env=dict(tool.env), check=True)
-    # Its units are C++ alone: of the toolkit only its version is asked.
-    nvcc = home / "cuda" / "bin" / "nvcc"
-    nvcc.parent.mkdir(parents=True)
+    # Its units are C++ alone: of the toolkit, which lies where wheels put it, only its version is
+    # asked.
+    (site,) = home.glob("lib/python*/site-packages")
+    for part in ("bin", "include", "nvvm", "lib"):
+        (site / "nvidia" / "cu13" / part).mkdir(parents=True)
+    nvcc = site / "nvidia" / "cu13" / "bin" / "nvcc"
     nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 13.0, V13.0.88'\n")
     nvcc.chmod(0o755)
-    (home / "cuda" / "include").mkdir()
-    (home / "cuda" / "include" / "cuda_runtime.h").touch()
     return python
 
 
@@ -108,8 +109,7 @@ class Project:
         order.write_text(json.dumps(build.to_json()))
         command = [sys.executable, "-m", "pinproof", "build", "--order", str(order)]
         command += ["--python", str(self.python), "--store", str(self.store), *words]
-        home = str(self.python.parents[1] / "cuda")
-        env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "CUDA_HOME": home}
+        env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
         return subprocess.Popen(
             command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

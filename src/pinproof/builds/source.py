@@ -21,10 +21,14 @@ from pinproof.evidence.store import sha256
 from pinproof.locks import download, gitref
 from pinproof.locks.pipconfig import redact
 from pinproof.matrix import axis
+from pinproof.matrix.axis import Value
 from pinproof.run import process
 
 #: What a build leaves in a tree; it is no part of the source.
 LEFTOVERS = (".git", "build", "dist", "*.egg-info", "__pycache__", "*.so", ".deps")
+
+#: What vLLM builds its FlashAttention from.
+ATTENTION = "vllm-flash-attn"
 
 Say = Callable[[str], None]
 
@@ -69,7 +73,7 @@ def describe(project: str, text: str) -> Source:
     """
     path = Path(text)
     if text.startswith(("git+", "git:")):
-        value = axis.parse(project, text)
+        value = _repository(project, text)
         commit = gitref.commit(value)
         return Source(project=project, kind=Kind.GIT, place=value.repository, identity=commit)
     if path.is_dir():
@@ -88,6 +92,15 @@ def describe(project: str, text: str) -> Source:
         cause="there is no such file or directory, and it is no version and no git+URL@REF",
         remedy=f"name a version, git+https://HOST/PATH@REF, a tree, or an archive of {project}",
     )
+
+
+def _repository(project: str, text: str) -> Value:
+    """Return the git value; vLLM's FlashAttention is no axis, but a fork of one."""
+    if project != ATTENTION:
+        return axis.parse(project, text)
+    if text.startswith("git:"):
+        text = f"git+https://github.com/vllm-project/flash-attention@{text.removeprefix('git:')}"
+    return axis.parse("flash-attn", text)
 
 
 def fetch(source: Source, into: Path, *, python: Path, say: Say) -> Path:

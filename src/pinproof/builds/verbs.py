@@ -85,7 +85,7 @@ def described(
         without=tuple(without),
         env=tuple(_variable(each) for each in env),
         patches=tuple(Patch.read(each) for each in patches),
-        attention=source.describe("vllm-flash-attn", attention) if attention else None,
+        attention=source.describe(source.ATTENTION, attention) if attention else None,
         compiler=machine.gcc,
         platform=machine.platform,
     )
