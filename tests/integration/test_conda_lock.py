@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -12,8 +13,9 @@ import conda_channel
 import pytest
 from checkouts import ROOT
 
+from pinproof.errors import InfrastructureError
 from pinproof.locks import installer
-from pinproof.locks.conda import lockfile, locking
+from pinproof.locks.conda import lockfile, locking, verbs
 
 #: Reads a lock as conda-lock does, and writes it as conda-lock does.
 REWRITE = """
@@ -31,6 +33,26 @@ read = rattler.LockFile.from_path(pathlib.Path(sys.argv[1])).default_environment
 found = read.conda_repodata_records()
 told = {key: sorted([r.url, r.sha256.hex()] for r in some) for key, some in found.items()}
 print(json.dumps(told), flush=True)
+os._exit(0)
+"""
+
+
+#: Does what ``micromamba create --file EXPLICIT --prefix DIR`` does: there is no conda, mamba or
+#: micromamba where these tests run, and conda-lock installs by one of them alone.
+MICROMAMBA = """#!{python}
+import asyncio, os, pathlib, sys
+import rattler
+words = sys.argv[1:]
+if words == ["--version"]:
+    print("2.3.3", flush=True)
+    os._exit(0)
+lines = pathlib.Path(words[words.index("--file") + 1]).read_text().splitlines()
+found = [line.partition("#")[0].removeprefix("file://") for line in lines if "://" in line]
+async def main():
+    make = rattler.RepoDataRecord.from_package_archive
+    await rattler.install([await make(path) for path in found], words[words.index("--prefix") + 1])
+asyncio.run(main())
+pathlib.Path("{told}").write_text("\\n".join(found))
 os._exit(0)
 """
 
@@ -100,3 +122,39 @@ def test_conda_lock_refuses_what_we_refuse_too(
     assert done.returncode != 0
     with pytest.raises(lockfile.NewerSchemaError):
         lockfile.read(newer)
+
+
+def test_conda_lock_installs_what_was_compared_by_the_conda_that_was_asked_for(
+    conda_lock: Path, ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, told = tmp_path / "bin" / "micromamba", tmp_path / "told"
+    program.parent.mkdir()
+    program.write_text(MICROMAMBA.format(python=sys.executable, told=told))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{conda_lock}:{os.environ['PATH']}")
+    monkeypatch.setenv("RATTLER_CACHE_DIR", str(tmp_path / "cache"))
+    root, home = ours.parent.parent, tmp_path / "env"
+    text = verbs.install(
+        "cuda-13.0", root, home, tmp_path / "store", offline=True, executable="micromamba"
+    )
+    assert "each as its sha256 says" in text
+    done = subprocess.run([home / "bin" / "python", "-c", "print(42)"], capture_output=True)
+    assert done.stdout == b"42\n"
+    used = [Path(line) for line in told.read_text().splitlines()]
+    assert len(used) == len(lockfile.read(ours).packages)
+    assert all(path.is_relative_to(tmp_path / "store" / "conda" / "archives") for path in used)
+
+
+def test_a_conda_that_makes_nothing_is_not_believed(
+    conda_lock: Path, ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "micromamba"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{conda_lock}:{os.environ['PATH']}")
+    root = ours.parent.parent
+    with pytest.raises(InfrastructureError, match="there is nothing"):
+        verbs.install(
+            "cuda-13.0", root, tmp_path / "env", tmp_path, offline=True, executable="micromamba"
+        )

@@ -37,6 +37,8 @@ def install(lock_path: Path, archives: Mapping[str, Path], prefix: Path, executa
         raise InfrastructureError(
             f"conda-lock ended with status {done.returncode}", cause=lines[-1][:200]
         )
+    if not (prefix / "conda-meta").is_dir():
+        raise InfrastructureError(f"{conda} said that it made {prefix}, and there is nothing")
 
 
 def _found(name: str) -> str:

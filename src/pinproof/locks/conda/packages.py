@@ -26,8 +26,12 @@ Download = Callable[[str, Path], Awaitable[None]]
 
 
 def place(package: Package, cache: Path) -> Path:
-    """Return where the archive of a package lies in a cache, be it there or not."""
-    return cache / "archives" / package.sha256[:16] / package.file
+    """Return where the archive of a package lies in a cache, be it there or not.
+
+    As in a channel, in a directory called linux-64 or noarch: some programs look for that.
+    """
+    subdir = package.url.split("/")[-2]
+    return cache / "archives" / package.sha256[:16] / subdir / package.file
 
 
 async def gather(
