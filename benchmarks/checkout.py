@@ -18,7 +18,7 @@ NOX = (sys.executable, "-m", "nox")
 
 def copy(to: Path) -> Path:
     """Copy what a run reads into the directory `to`, and return it."""
-    for name in ("src", "tests/attention"):
+    for name in ("src", "tests/attention", "lockfiles"):
         shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("noxfile.py", "matrix.toml", "pyproject.toml"):
         shutil.copy(ROOT / name, to / name)

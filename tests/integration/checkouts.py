@@ -100,7 +100,9 @@ def row_of(ended: Ended, cell: str) -> str:
     return next(line for line in table(ended.out) if line.startswith(cell))
 
 
-def copy_project(to: Path, names: Sequence[str] = ("src", "tests/attention")) -> Project:
+def copy_project(
+    to: Path, names: Sequence[str] = ("src", "tests/attention", "lockfiles")
+) -> Project:
     """Copy what a run reads, so that an edit of the checkout cannot change it midway."""
     for name in names:
         shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))

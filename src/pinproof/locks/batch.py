@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -12,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from pinproof.errors import ResolveError
 from pinproof.locks.installer import Installer
-from pinproof.locks.lock import Lock, Request
+from pinproof.locks.lock import Lock, Pin, Request
 from pinproof.locks.resolution import Resolution
 from pinproof.locks.resolve import resolve
 
@@ -41,6 +42,7 @@ def solve(
     """
     answers: dict[str, Answer] = {}
     left = dict(requests)
+    archives = functools.cache(functools.partial(_archives, tool))
     while left:
         # Small ones first: what they come to may answer the larger ones.
         ready = {
@@ -50,7 +52,9 @@ def solve(
         }
         left = {question: left[question] for question in left.keys() - ready.keys()}
         known = [(requests[question], answer) for question, answer in answers.items()]
-        implied = {question: _implied(request, known) for question, request in ready.items()}
+        implied = {
+            question: _implied(request, known, archives) for question, request in ready.items()
+        }
         answers |= {question: each for question, each in implied.items() if each is not None}
         open_ones = {question: ready[question] for question in ready if implied[question] is None}
         _ask(tool, open_ones, answers, tell, len(requests))
@@ -87,13 +91,21 @@ def _ask(
 
 
 def _is_part(small: Request, large: Request) -> bool:
-    """Say if `large` asks for everything that `small` asks for, and for more."""
-    return (
-        set(small.product) < set(large.product) and replace(small, product=large.product) == large
-    )
+    """Say if `large` asks for everything that `small` asks for, and for more packages."""
+    same = replace(small, product=large.product, sources=large.sources) == large
+    return same and set(small.product) < set(large.product)
 
 
-def _implied(request: Request, known: Iterable[tuple[Request, Answer]]) -> Answer | None:
+def _archives(tool: Installer, request: Request) -> tuple[Pin, ...]:
+    """Return the source archives that `request`, of nothing else, asks for."""
+    return resolve(request, tool).sources
+
+
+def _implied(
+    request: Request,
+    known: Iterable[tuple[Request, Answer]],
+    archives: Callable[[Request], tuple[Pin, ...]],
+) -> Answer | None:
     """Return what `request` comes to by what is known of parts of it; None where that is open.
 
     What conflicts in part conflicts as a whole; and where a part was solved by versions that the
@@ -105,7 +117,8 @@ def _implied(request: Request, known: Iterable[tuple[Request, Answer]]) -> Answe
         if isinstance(answer, ResolveError):
             return answer
         if all(_holds(text, answer.lock) for text in set(request.product) - set(small.product)):
-            return answer
+            bare = replace(request, product=(), harness=())
+            return replace(answer, sources=archives(bare) if request.sources else ())
     return None
 
 

@@ -34,11 +34,12 @@ NIGHTLY = ">=0.dev0"
 #: The first line of a lock file; the number grows when an older reader would misread the rest.
 TITLE = "# pinproof lock 1"
 
-_PIN = re.compile(
+_FILE = (
     r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*)==(?P<version>[0-9A-Za-z.!+]+)"
-    r" --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<file>[\w.!+-]+\.whl)",
-    re.ASCII,
+    r" --hash=sha256:(?P<sha256>[0-9a-f]{64})  # (?P<file>[\w.!+-]+\.%s)"
 )
+_PIN = re.compile(_FILE % "whl", re.ASCII)
+_SOURCE = re.compile(_FILE % r"(?:tar\.\w+|zip)", re.ASCII)
 _HEADER = re.compile(r"# (python|platform|torch-backend|index) ([0-9A-Za-z_./-]+)", re.ASCII)
 
 
@@ -256,13 +257,15 @@ class Lock:
 
     ``product`` is what the pins hold, ``harness`` what only the checks need. ``torch_backend``
     is the index of torch builds that had to be named to uv ("cpu", "cu130"), "" for none;
-    ``indexes`` are the names of the other indexes that the files are on.
+    ``indexes`` are the names of the other indexes that the files are on, ``sources`` the source
+    archives of what is built for the cell, where a committed lock names them.
     """
 
     python: str
     platform: str = ""
     torch_backend: str = ""
     indexes: tuple[str, ...] = ()
+    sources: tuple[Pin, ...] = ()
     product: tuple[Pin, ...] = ()
     harness: tuple[Pin, ...] = ()
 
@@ -285,6 +288,7 @@ class Lock:
             *(("index", index) for index in self.indexes),
         )
         lines = [TITLE, *(f"# {key} {value}" for key, value in header if value)]
+        lines += [f"# source {each}" for each in self.sources]
         for title, pins in (("# product", self.product), ("# harness", self.harness)):
             lines += [title, *map(str, pins)]
         return "\n".join(lines) + "\n"
@@ -298,6 +302,7 @@ def parse(text: str) -> Lock:
     """
     header: dict[str, str] = {}
     indexes: list[str] = []
+    sources: list[Pin] = []
     parts: dict[str, list[Pin]] = {}
     part: list[Pin] | None = None
     seen: set[str] = set()
@@ -308,6 +313,8 @@ def parse(text: str) -> Lock:
         if match := _HEADER.fullmatch(line):
             header[match[1]] = match[2]
             indexes += [match[2]] if match[1] == "index" else []
+        elif line.startswith("# source "):
+            sources.append(source(line.removeprefix("# source "), number))
         elif line in ("# product", "# harness"):
             part = parts.setdefault(line[2:], [])
         elif part is not None and (match := _PIN.fullmatch(line)):
@@ -324,9 +331,18 @@ def parse(text: str) -> Lock:
         platform=header.get("platform", ""),
         torch_backend=header.get("torch-backend", ""),
         indexes=tuple(indexes),
+        sources=tuple(sources),
         product=tuple(parts["product"]),
         harness=tuple(parts["harness"]),
     )
+
+
+def source(text: str, number: int = 1) -> Pin:
+    """Read what names a source archive. Raises ConfigurationError for anything else."""
+    match = _SOURCE.fullmatch(text)
+    if match is None:
+        raise _broken(number, "names no source archive")
+    return Pin(**match.groupdict())
 
 
 def _broken(number: int, why: str) -> ConfigurationError:

@@ -50,7 +50,7 @@ _FILE = Form(r"[\w.-]*", "the name of a file")
 class Entry:
     """What one cell installs on one Python and platform, or why no versions fit.
 
-    ``request`` is the digest of what was asked, ``file`` holds the pins.
+    ``request`` is the digest of what was asked, ``file`` holds the pins of the wheels.
     """
 
     cell: str = option(about="the id of the cell")
@@ -58,6 +58,7 @@ class Entry:
     platform: str = option(about="the platform, a name of uv")
     request: str = option(about="the digest of what was asked", form=_SHA256)
     file: str = option(about="the file of pins", default="", form=_FILE)
+    sources: tuple[str, ...] = option(about="the source archives that are built", default=())
     conflict: str = option(about="why no versions fit", default="")
 
     @property
@@ -111,7 +112,8 @@ class Lockfile:
         entry = self.entry(cell, request.python, platform)
         if entry is None or not entry.file or entry.request != key_of(request):
             return None
-        return self.locks[entry.file]
+        sources = tuple(locks.source(each) for each in entry.sources)
+        return replace(self.locks[entry.file], sources=sources)
 
     def fixed(self, cell: Cell, python: str, platform: str) -> tuple[Fixed, ...]:
         """Return what the moving values of `cell` stand for, as far as it is locked."""
@@ -211,12 +213,14 @@ def put_together(
     held: dict[str, Lock] = {}
     entries = []
     for entry, lock in found:
-        file = ""
+        file, sources = "", entry.sources
         if lock is not None:
+            sources = tuple(map(str, lock.sources)) or sources
+            lock = replace(lock, sources=())  # cells that build something share files too
             text = lock.text()
             file = names.setdefault(text, f"{entry.cell}.{digest(text)}.txt")
             held[file] = lock
-        entries.append(replace(entry, file=file))
+        entries.append(replace(entry, file=file, sources=sources))
     return replace(made, values=tuple(values), entries=tuple(entries), locks=held)
 
 

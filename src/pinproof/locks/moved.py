@@ -41,7 +41,7 @@ def between(old: Lockfile | None, new: Lockfile) -> tuple[Change, ...]:
             for change in _pins(was, now):
                 moved.setdefault(change, []).append(entry.cell)
     packages = [
-        replace(change, what=f"{change.what} of {len(in_cells)} cells")
+        replace(change, what=f"{change.what} of {len(in_cells)} cell{'s' * (len(in_cells) > 1)}")
         for change, in_cells in sorted(moved.items())
     ]
     return (*_values(old.values, new.values), *packages)
@@ -94,12 +94,17 @@ def _held(survey: Survey, wish: Wish) -> list[Change]:
     lock = survey.old.recall(wish.cell.id, wish.request, wish.platform)
     assert lock is not None  # noqa: S101 - the caller has looked
     try:
-        found = resolve(wish.request, survey.tool, held=lock).lock
+        found = resolve(wish.request, survey.tool, held=lock)
     except ResolveError as error:
         if not error.conflict:
             raise
         return [Change(what=wish.cell.id, old="locked", new=error.what)]
-    return list(_pins(lock, found))
+    withdrawn = [
+        Change(what=note.partition(" ")[0], old="locked", new="withdrawn (yanked)")
+        for note in found.notes
+        if note.endswith("(yanked)")
+    ]
+    return [*_pins(lock, found.lock), *withdrawn]
 
 
 def _answers(wish: Wish, was: Lock | None, now: Lock | ResolveError) -> Iterator[Change]:

@@ -147,8 +147,8 @@ class Survey:
         for cell in self.cells:
             python, platform = _python(cell, target), target[1]
             backend = matrixfile.settings(self.matrix, cell).backend
-            if backend != "uv":
-                self._note(f"{cell.id} stands on what the {backend} back end has: not locked")
+            if backend == "system":
+                self._note(f"{cell.id} stands on what a machine has installed: not locked")
                 continue
             values = tuple(self._value(cell, name, target, renewed) for name in _moving(cell))
             try:
@@ -159,6 +159,8 @@ class Survey:
                     fixed=values,
                 )
             except PinproofError as error:
+                if isinstance(error, ResolveError) and not error.conflict:
+                    raise  # a repository that cannot be reached says nothing of the cell
                 self._note(f"{cell.id} is not locked: {error.what}")
                 continue
             request = replace(work.request, platform=platform)
@@ -251,7 +253,7 @@ def _answered(wish: Wish, answer: Answer) -> tuple[Entry, Lock | None]:
     if isinstance(answer, ResolveError):
         return replace(entry, conflict=blamed(wish.cell, answer)), None
     # An address is a thing of the machine that installs: it finds the build's index by itself.
-    return entry, replace(answer.lock, torch_backend="")
+    return entry, replace(answer.lock, torch_backend="", sources=answer.sources)
 
 
 def _ranges(wish: Wish, lock: Lock | None, old: Lockfile) -> Iterator[Fixed]:

@@ -35,6 +35,10 @@ _UNKNOWN = (
 )
 
 
+#: How uv warns of a release that a requirement names exactly and that was withdrawn.
+_YANKED = re.compile(r"^warning: `(\S+)` is yanked", re.MULTILINE)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Answer:
     """What one call of uv came to."""
@@ -73,6 +77,7 @@ def resolve(
         told = [f"the lock's versions are not to be had here: {error.cause or error.what}"]
     else:
         told = _differences(held.pins, found.lock.pins)
+        told += _differences(held.sources, found.sources)
         if not told:
             return found
     # Most likely another index than the one it was made from; a lock must not keep a user out.
@@ -105,7 +110,7 @@ def _resolve(
     )
     return Resolution(
         lock=lock,
-        notes=tuple(notes),
+        notes=(*notes, *(f"{each} was withdrawn (yanked)" for each in sorted(solver.withdrawn))),
         log="\n".join([*solver.log, lock.text()]),
         download=product.download + harness.download,
         sources=sources,
@@ -160,9 +165,10 @@ class _Solver:
         cancel: threading.Event | None,
     ) -> None:
         self.request = request
-        self._held = {pin.name: pin for pin in held}
+        self.held = {pin.name: pin for pin in held}
         self.installer = installer
         self.log: list[str] = []
+        self.withdrawn: set[str] = set()
         self._scratch = scratch
         self._run: Callable[[Sequence[str]], process.Finished] = functools.partial(
             process.run, env=installer.env, cwd=scratch, timeout=timeout, cancel=cancel
@@ -176,7 +182,7 @@ class _Solver:
         requirements = list(requirements)
         if not requirements:
             return _Answer(pins=(), download=0)
-        held = [f"{pin.name}=={pin.version}" for pin in self._held.values()]
+        held = [f"{pin.name}=={pin.version}" for pin in self.held.values()]
         places = dict.fromkeys(str(Path(wheel.path).parent) for wheel in request.wheels)
         done = self._compile(
             *("--only-binary", ":all:"),
@@ -197,7 +203,8 @@ class _Solver:
         if not done.ok:
             self.log.append(pipconfig.redact(done.output))
             raise _failure(done, asked, self.installer)
-        return _read(self._output, request, backend, self._held)
+        self.withdrawn.update(_YANKED.findall(done.output))
+        return _read(self._output, request, backend, self.held)
 
     def archive(self, text: str) -> Pin:
         """Return what the source archive of a release is known by. Raises ResolveError."""
@@ -228,7 +235,7 @@ class _Solver:
     def _compile(self, *words: str) -> process.Finished:
         self._output.unlink(missing_ok=True)
         argv = [
-            *(self.installer.uv, "pip", "compile", "--quiet", "--no-progress"),
+            *(self.installer.uv, "pip", "compile", "--no-progress"),
             *("--format", "pylock.toml", "--output-file", str(self._output)),
             *("--python", sys.executable, "--python-version", self.request.python),
             *self.installer.source_args,
@@ -273,7 +280,8 @@ def _product(solver: _Solver) -> tuple[_Answer, list[str]]:
                 f"no CPU build of torch was found: the CUDA build downloads {size} ({error.what})"
             )
             return first, [note]
-        if problem is not None and error.conflict:
+        # With the versions of a lock a conflict is a reason to resolve anew, and no verdict.
+        if problem is not None and (error.conflict or solver.held):
             raise problem from error
         raise ResolveError(
             f"{problem.what if problem else f'the indexes hold no {wanted} build of torch'};"
@@ -404,7 +412,8 @@ def _file_name(wheel: Mapping[str, Any]) -> str:
 
 def _failure(done: process.Finished, asked: str, installer: Installer) -> ResolveError:
     """Say why uv gave up: a fact about the combination, or the world around it."""
-    text = pipconfig.redact(done.output).strip()
+    said = [line for line in done.output.split("\n") if not line.startswith("warning: ")]
+    text = pipconfig.redact("\n".join(said)).strip()
     if done.timed_out or done.cancelled:
         how = "took too long" if done.timed_out else "was stopped"
         return ResolveError(f"resolving {asked} {how}", conflict=False)

@@ -128,25 +128,27 @@ class Preparation:
     def _tell(self, works: Works) -> None:
         """Note how far the committed lock goes, once for the matrix."""
         name, known = self.chosen.matrix.name, self.lockfile
-        if not known.entries:
-            return
         own = [work for work in works.values() if work.settings.backend != "system"]
+        if not known.entries or not own:
+            return
+        head = f"lock       {lockfile.DIRECTORY}/{name}.lock.toml of {known.made[:10]}"
+        entries = [known.entry(work.cell.id, work.request.python, host.machine()) for work in own]
+        if not any(entries):
+            targets = ", ".join(f"Python {python} on {place}" for python, place in known.targets)
+            self.notes.append(f"{head}: not used, it is for {targets}")
+            return
         held = sum(work.held is not None for work in own)
-        self.notes.append(
-            f"lock       {lockfile.DIRECTORY}/{name}.lock.toml of {known.made[:10]}:"
-            f" {held} of {len(own)} cells"
-        )
-        entries = {
-            work.cell.id: known.entry(work.cell.id, work.request.python, host.machine())
-            for work in own
-            if work.held is None
-        }
-        stale = [cell for cell, entry in entries.items() if entry and entry.file]
+        self.notes.append(f"{head}: {held} of {len(own)} cells")
+        stale = [
+            entry.cell
+            for work, entry in zip(own, entries, strict=True)
+            if work.held is None and entry is not None and entry.file
+        ]
         if stale:
-            more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
+            some = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if stale[3:] else "")
             self.notes.append(
-                f"           stale: {', '.join(stale[:3])}{more}: the matrix asks for something"
-                f" else now; renew it: nox -s lock -- --matrix {name}"
+                f"           stale, so resolved anew: {some}: the matrix asks for something else"
+                f" than was locked; renew it: nox -s lock -- --matrix {name}"
             )
 
     def locked(self, works: Works, known: Known) -> Works:
