@@ -22,9 +22,9 @@ NUMBERS = ["seqlen_q", "seqlen_k", "heads", "group", "splits", "left", "right"]
 
 @helper
 def _visit(
-    accumulator, maximum, total, p, shrink, q, k, v, k_base, v_base, keep, keep_base, batch, b,
-    rows, slope, low, high, first, begin, end, left, right, scoring,
-    MASKED: tl.constexpr, STAGES: tl.constexpr, LAG: tl.constexpr, UPCAST: tl.constexpr,
+    accumulator, maximum, total, q, k, v, k_base, v_base, keep, keep_base, batch, b,
+    rows, slope, low, high, begin, end, left, right, scoring,
+    MASKED: tl.constexpr, STAGES: tl.constexpr, UPCAST: tl.constexpr,
     HEAD: tl.constexpr, HEAD_V: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
@@ -45,12 +45,6 @@ def _visit(
             inside[None, :], dims, MASKED, UPCAST, HEAD, BLOCK_D,
         )  # fmt: skip
         products = product(q, k_tile)
-        if LAG:
-            accumulator = _absorb(
-                accumulator, p, shrink, v, v_base, batch, b,
-                tl.maximum(start - BLOCK_N, first), low, high,
-                left, MASKED or left is not None, UPCAST, HEAD_V, BLOCK_N, BLOCK_DV,
-            )  # fmt: skip
         scores, _ = score(products, rows[:, None], keys[None, :], slope, scoring)
         if MASKED:
             pairs = seen(rows[:, None], keys[None, :], inside[None, :], left, right)
@@ -68,22 +62,12 @@ def _visit(
             columns = keys[None, :].to(tl.int64) * keep.column
             kept = tl.load(keep_base + columns, mask=inside[None, :], other=0)
             weights = tl.where(kept != 0, weights, 0.0)
-        p = _packed(weights, v, UPCAST)
-        if not LAG:
-            accumulator = _absorb(
-                accumulator, p, shrink, v, v_base, batch, b, start, low, high,
-                left, MASKED, UPCAST, HEAD_V, BLOCK_N, BLOCK_DV,
-            )  # fmt: skip
+        accumulator = _absorb(
+            accumulator, weights, shrink, v, v_base, batch, b, start, low, high,
+            left, MASKED, UPCAST, HEAD_V, BLOCK_N, BLOCK_DV,
+        )  # fmt: skip
         maximum = new_maximum
-    return accumulator, maximum, total, p, shrink
-
-
-@helper
-def _packed(weights, v, UPCAST: tl.constexpr):
-    """Round P to V's type, and carry it as bits: Triton would put a carried P in shared memory."""
-    if not UPCAST:
-        weights = weights.to(v.data.dtype.element_ty).to(tl.int16, bitcast=True)
-    return weights
+    return accumulator, maximum, total
 
 
 @helper
@@ -103,7 +87,7 @@ def _absorb(
         inside[:, None], tl.arange(0, BLOCK_DV)[None, :], MASKED, UPCAST, HEAD_V, BLOCK_DV,
     )  # fmt: skip
     if not UPCAST:
-        p = p.to(v_tile.dtype, bitcast=True)
+        p = p.to(v_tile.dtype)
     return accumulator * shrink[:, None] + product(p, v_tile)
 
 
@@ -112,8 +96,7 @@ def forward(
     q, k, v, out, lse, slopes, sinks, keep, batch, seqlen_q, seqlen_k, heads, group, splits,
     left, right, scoring,
     UPCAST: tl.constexpr, WHOLE: tl.constexpr, PACKED: tl.constexpr,
-    EDGES: tl.constexpr, LAG: tl.constexpr,
-    HEAD: tl.constexpr, HEAD_V: tl.constexpr,
+    EDGES: tl.constexpr, HEAD: tl.constexpr, HEAD_V: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
@@ -187,25 +170,17 @@ def forward(
         maximum = tl.reshape(tl.broadcast_to(sink, [BLOCK_M, 1]), [BLOCK_M])
     total = tl.where(maximum == float("-inf"), 0.0, 1.0)
     accumulator = tl.zeros([BLOCK_M, BLOCK_DV], tl.float32)
-    p = _packed(tl.zeros([BLOCK_M, BLOCK_N], tl.float32), v, UPCAST)
-    shrink = tl.zeros([BLOCK_M], tl.float32)
     edges = (begin, whole_begin, whole_end, end) if WHOLE else (begin, end, end, end)
     for part in tl.static_range(3 if WHOLE else 1):
         # Without a limit on the left no tile there needs a mask.
         if part == 1 or (EDGES > 0 and (part == 2 or left is not None or not WHOLE)):
-            accumulator, maximum, total, p, shrink = _visit(
-                accumulator, maximum, total, p, shrink, q_tile, k, v, k_base, v_base,
-                keep, keep_base, batch, b, rows, slope, low, high, begin,
+            accumulator, maximum, total = _visit(
+                accumulator, maximum, total, q_tile, k, v, k_base, v_base,
+                keep, keep_base, batch, b, rows, slope, low, high,
                 edges[part], edges[part + 1], left, right, scoring,
-                part != 1, None if part == 1 else EDGES, LAG, UPCAST,
+                part != 1, None if part == 1 else EDGES, UPCAST,
                 HEAD, HEAD_V, BLOCK_N, BLOCK_D, BLOCK_DV,
             )  # fmt: skip
-    if LAG:
-        tail = begin + tl.maximum(tl.cdiv(end - begin, BLOCK_N) - 1, 0) * BLOCK_N
-        accumulator = _absorb(
-            accumulator, p, shrink, v, v_base, batch, b, tail, low, end,
-            left, True, UPCAST, HEAD_V, BLOCK_N, BLOCK_DV,
-        )  # fmt: skip
 
     # A row without keys and sink: output 0, log-sum-exp -inf.
     empty = total == 0.0

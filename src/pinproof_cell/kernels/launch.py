@@ -40,5 +40,4 @@ class Launch:
     @property
     def options(self) -> dict[str, int]:
         """The options of Triton's compiler."""
-        options = {"num_warps": self.tiles.warps, "num_stages": self.tiles.stages}
-        return options | ({"maxnreg": self.tiles.registers} if self.tiles.registers else {})
+        return {"num_warps": self.tiles.warps, "num_stages": self.tiles.stages}

@@ -5,8 +5,6 @@ Nothing runs here, and no GPU is asked: the tensors may be on torch's device "me
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -70,7 +68,7 @@ def forward(
         "splits": parts if parts > 1 else None,
         "UPCAST": exact or INTERPRETED, "WHOLE": not exact or INTERPRETED, "PACKED": packed,
         "BLOCK_M": size.block_m, "BLOCK_N": size.block_n,
-        "EDGES": 0 if _aligned(call, problem, exact, size) else size.edges, "LAG": size.lag,
+        "EDGES": 0 if _aligned(call, problem, exact, size) else size.edges,
     }  # fmt: skip
     return out, lse, [Launch(kernel.forward, programs * parts, arguments, size), *joined]
 
@@ -83,7 +81,7 @@ def _answer(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> tuple[T
 
 def _forward_tiles(problem: Problem, exact: bool, members: int, machine: Machine) -> Tiles:
     if INTERPRETED:
-        return replace(INTERPRETED_TILES, lag=not exact)
+        return INTERPRETED_TILES
     return tiles.forward_tiles(
         mode="ref" if exact else "fast",
         head_dim=problem.widest,

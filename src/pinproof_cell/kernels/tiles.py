@@ -16,9 +16,7 @@ FULL, LEAST_KEYS = 4, 256
 class Tiles:
     """How one launch cuts the work: query rows, keys, warps, pipeline stages.
 
-    ``edges`` are the stages of the loops over masked tiles; where ``lag``, the product with V is
-    one tile behind, beside the softmax of the next; ``registers`` is the most that a thread gets,
-    0 as many as the compiler wants.
+    ``edges`` are the stages of the loops over masked tiles.
     """
 
     block_m: int
@@ -26,13 +24,9 @@ class Tiles:
     warps: int
     stages: int
     edges: int = 1
-    lag: bool = False
-    registers: int = 0
 
     def __str__(self) -> str:
-        words = [f"{self.block_m}x{self.block_n}", f"w{self.warps}", f"s{self.stages}"]
-        words += [f"e{self.edges}"] + ["lag"] * self.lag
-        return "-".join(words + [f"r{self.registers}"] * (self.registers > 0))
+        return f"{self.block_m}x{self.block_n}-w{self.warps}-s{self.stages}-e{self.edges}"
 
 
 @dataclass(frozen=True)

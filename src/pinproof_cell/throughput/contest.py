@@ -26,15 +26,14 @@ LENGTHS = (1024, 2048, 4096, 8192, 16384)
 #: A step of decoding: 32 sequences of 8k keys, 32 query heads on 8.
 DECODE = next(point for point in workload.GPU_POINTS if point.seqlen_q == 1)
 
-#: Tiles that are worth a try: rows, keys, warps, stages, and the most registers.
+#: Tiles that are worth a try: rows, keys, warps, stages.
 _WIDE = (
-    *((64, 64, 4, 3, 0), (64, 64, 4, 2, 0), (64, 32, 4, 3, 0), (128, 64, 4, 3, 0)),
-    *((128, 64, 8, 2, 0), (128, 64, 8, 3, 0), (128, 128, 8, 2, 0), (128, 128, 8, 3, 0)),
+    *((64, 64, 4, 3), (64, 64, 4, 2), (64, 32, 4, 3), (128, 64, 4, 3)),
+    *((128, 64, 8, 2), (128, 64, 8, 3), (128, 128, 8, 2), (128, 128, 8, 3)),
 )
 _NARROW = (
-    *((64, 64, 4, 3, 0), (64, 64, 4, 4, 128), (64, 64, 4, 3, 168), (64, 128, 4, 3, 0)),
-    *((128, 64, 8, 3, 0), (128, 64, 8, 3, 128), (128, 128, 8, 2, 0), (128, 128, 8, 3, 0)),
-    (128, 64, 4, 3, 0),
+    *((64, 64, 4, 3), (64, 64, 4, 4), (64, 128, 4, 3), (128, 64, 4, 3)),
+    *((128, 64, 8, 3), (128, 128, 8, 2), (128, 128, 8, 3)),
 )
 _STEP = tuple(
     Tiles(16, keys, warps, stages)
@@ -66,9 +65,9 @@ def variants(point: Point) -> Iterator[Tiles]:
     if point is DECODE:
         yield from _STEP
         return
-    for rows, keys, warps, stages, registers in _WIDE if point.head_dim == 128 else _NARROW:
-        for lag, edges in product((False, True), (1, stages) if point.causal else (1,)):
-            yield Tiles(rows, keys, warps, stages, edges, lag, registers)
+    for rows, keys, warps, stages in _WIDE if point.head_dim == 128 else _NARROW:
+        for edges in (1, stages) if point.causal else (1,):
+            yield Tiles(rows, keys, warps, stages, edges)
 
 
 def compile_share(share: int, shares: int) -> None:

@@ -1,6 +1,6 @@
 """One fresh process of the throughput probe: times pairs, and writes down each as it ends.
 
-Run as ``python -m pinproof_cell.throughput.measurement TASK.json``; `journal` says what is read
+Run as ``python -m pinproof_cell.throughput.measurement TASK.json``; `task` says what is read
 and written.
 """
 
@@ -25,12 +25,13 @@ from pinproof_cell import candidates
 from pinproof_cell.call import Call
 from pinproof_cell.candidates.distribution import failure
 from pinproof_cell.kernels import reference
-from pinproof_cell.throughput import arms, journal, pairs, workload
+from pinproof_cell.throughput import arms, pairs, workload
 from pinproof_cell.throughput.bench import Bench
-from pinproof_cell.throughput.journal import Job, Task
 from pinproof_cell.throughput.rounds import BaselineError, Rounds
+from pinproof_cell.throughput.task import Job, Task
 from pinproof_cell.throughput.workload import Point
 from pinproof_cell.world import device, loaded, memory
+from pinproof_cell.world.journal import Journal
 
 #: The longest warm-up of a pair, and the least time of a pair that was begun, in seconds.
 LONGEST_WARM_UP, LEAST_SECONDS = 3.0, 1.0
@@ -47,7 +48,7 @@ class Process:
         self.points = {point.name: point for point in workload.points(task.target)}
         self.reasons: dict[str, str | None] = {}
         self.loaded: dict[str, list[dict[str, Any]]] = {}
-        self.write = partial(journal.append, Path(task.journal))
+        self.write = Journal(Path(task.journal)).add
 
     def run(self) -> None:
         """Measure all jobs of the task, with the time that is left shared evenly among them."""

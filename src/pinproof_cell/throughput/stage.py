@@ -15,9 +15,10 @@ from typing import Any
 from pinproof_cell import candidates
 from pinproof_cell.request import SCHEMA, Request
 from pinproof_cell.suite import absent
-from pinproof_cell.throughput import journal, pairs, workload
-from pinproof_cell.throughput.journal import Job, Task
+from pinproof_cell.throughput import pairs, workload
+from pinproof_cell.throughput.task import Job, Task
 from pinproof_cell.world import child, device
+from pinproof_cell.world.journal import Journal
 
 #: A statistic from fewer rounds than this, all processes together, is not trusted.
 LEAST_ROUNDS = 20
@@ -171,7 +172,7 @@ def measure(
         words = ["-m", "pinproof_cell.throughput.measurement", str(folder / "task.json")]
         ended = child.run(words, target=request.target, timeout=timeout, show=True)
         before = len(findings.eager)
-        settled = digest(journal.read(log), findings, ended, plan.hang)
+        settled = digest(Journal(log).lines(), findings, ended, plan.hang)
         if not settled and len(findings.eager) == before:
             # It died before its first job: trying again would find the same.
             slow = ended.timed_out or ended.signal in child.OUTSIDE

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from pinproof_cell.request import Request
-from pinproof_cell.throughput import arms, journal, pairs, workload
+from pinproof_cell.throughput import arms, pairs, workload
 from pinproof_cell.throughput import stage as throughput
-from pinproof_cell.throughput.journal import Job
 from pinproof_cell.throughput.rounds import BaselineError, Rounds
+from pinproof_cell.throughput.task import Job, Task
 from pinproof_cell.world import child, nvml
 
 POINT = "prefill-d64-causal-128"
@@ -200,21 +200,13 @@ def test_what_a_candidate_does_not_support_is_never_started(monkeypatch):
     assert Job(candidate="torch-sdpa-flash", point="decode-d128-b32-8k") in open_jobs
 
 
-def test_a_journal_that_a_crash_cut_short_is_read_up_to_there(tmp_path):
-    path = tmp_path / "journal.jsonl"
-    journal.append(path, "begin", job={"candidate": "c", "point": POINT})
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write('{"kind": "en')
-    assert [line["kind"] for line in journal.read(path)] == ["begin"]
-
-
 def test_a_task_survives_the_way_through_its_file(tmp_path):
-    task = journal.Task(
+    task = Task(
         target="cpu", axes={"torch": "2.13.0"}, seed=1, number=2, deadline=3.5, hang=9.0,
         journal="j", jobs=(Job(candidate="c", point=POINT),), eager=("c",), rule=PLAN.rule(),
     )  # fmt: skip
     task.write(tmp_path / "task.json")
-    assert journal.Task.read(tmp_path / "task.json") == task
+    assert Task.read(tmp_path / "task.json") == task
     assert pairs.StopRule(**task.rule).least == PLAN.least
 
 

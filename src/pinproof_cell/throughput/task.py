@@ -1,16 +1,14 @@
-"""What the throughput stage and its measuring processes tell each other: a task, and a journal.
+"""What the throughput stage asks of a measuring process: one JSON file.
 
-A task is one JSON file. The journal is one JSON object per line: ``machine`` once per process,
-then ``begin`` and ``end`` of every job, so that the parent knows which job a crash interrupted.
+The process answers in a `pinproof_cell.world.journal`: ``machine`` once per process, then ``begin``
+and ``end`` of every job, so that the parent knows which job a crash interrupted.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,20 +49,3 @@ class Task:
         values = json.loads(path.read_text(encoding="utf-8"))
         jobs = tuple(Job(**job) for job in values["jobs"])
         return cls(**{**values, "jobs": jobs, "eager": tuple(values["eager"])})
-
-
-def append(path: Path, kind: str, **values: Any) -> None:
-    """Add one line to the journal at `path`; once this returns it outlives the process."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"kind": kind, **values}) + "\n")
-
-
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of the journal at `path`, without one that a crash cut short."""
-    if not path.exists():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
