@@ -39,11 +39,15 @@ class VllmFlashAttention(Distributed):
 
     def forward(self, call: Call) -> tuple[Tensor, Tensor]:
         """Attend. Raises NotImplementedError for what the interface does not take."""
+        import torch
         from vllm.vllm_flash_attn import flash_attn_varlen_func
 
         refuse(self, call)
         wants_pages(self, call, 16)
         batch, layout = packed(call)
+        # As vLLM calls it, which hands out a buffer; rows that the kernel leaves out must show.
+        rows = (*batch.q.shape[:-1], batch.v.shape[-1])
+        buffer = batch.q.new_full(rows, torch.nan)
         out, lse = flash_attn_varlen_func(
             batch.q,
             batch.k,
@@ -60,6 +64,7 @@ class VllmFlashAttention(Distributed):
             softcap=call.softcap,
             alibi_slopes=call.alibi_slopes,
             return_softmax_lse=True,
+            out=buffer,
             fa_version=self.generation,
             **self._newer(call),
         )

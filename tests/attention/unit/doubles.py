@@ -171,8 +171,11 @@ def vllm_flash_attn() -> ModuleType:
             layout=layout(cu_seqlens_q, lengths, max_seqlen_q, max_seqlen_k, **keys),
         )  # fmt: skip
         if fa_version == 2:
-            return answer(call, empty=math.inf, longest=max_seqlen_k)
-        return answer(call, empty=-math.inf)
+            found, lse = answer(call, empty=math.inf, longest=max_seqlen_k)
+        else:
+            found, lse = answer(call, empty=-math.inf)
+        assert out.isnan().all()
+        return out.copy_(found), lse
 
     module = ModuleType("vllm.vllm_flash_attn")
     vars(module).update(flash_attn_varlen_func=flash_attn_varlen_func)
