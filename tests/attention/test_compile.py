@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import functools
-import json
-import os
 import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from compile_kernel import MACHINES
+from compile_kernel import MACHINES, SEEN, cover, everything, wrong
 
-from pinproof_cell.world import child
-
-SCRIPT = Path(__file__).with_name("compile_kernel.py")
-
+from pinproof_cell.suite.grid import suite
 
 #: Children that compile at the same time.
 CHILDREN = 2
@@ -26,30 +18,8 @@ CHILDREN = 2
 
 @functools.cache
 def answers() -> list[dict[str, Any]]:
-    """Compile all configurations, in children that do not interpret."""
-    environment = child.environment("sm_120")
-    environment.pop("TRITON_INTERPRET", None)
-    words = [sys.executable, os.fspath(SCRIPT)]
-    children = [
-        subprocess.Popen(
-            [*words, str(index), str(CHILDREN)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(CHILDREN)
-    ]
-    found = []
-    with ThreadPoolExecutor(CHILDREN) as pool:
-        outputs = list(pool.map(lambda process: process.communicate(timeout=900), children))
-    for process, (said, wrong) in zip(children, outputs, strict=True):
-        found += map(json.loads, said.splitlines())
-        if process.returncode:
-            last = found[-1]["name"] if found else "nothing"
-            error = f"status {process.returncode} after {last}: {wrong[-1000:]}"
-            found.append({"name": "a child", "error": error})
-    return found
+    """Compile the chosen cases; `compile_kernel.py` by itself compiles all."""
+    return everything(CHILDREN, chosen=True)
 
 
 def no_assembler() -> str | None:
@@ -63,14 +33,29 @@ def no_assembler() -> str | None:
 
 @pytest.mark.parametrize("architecture", MACHINES)
 def test_every_launch_compiles_and_fits_into_shared_memory(architecture: str) -> None:
-    """Each distinct launch of the suite compiles, and its shared memory fits into a block's."""
+    """Each chosen launch compiles, and its shared memory fits into a block's: or it is named."""
     if reason := no_assembler():
         pytest.skip(reason)
     found = [each for each in answers() if each.get("architecture", architecture) == architecture]
-    wrong = {
-        each["name"]: each.get("error", f"{each.get('shared')} bytes of shared memory")
-        for each in found
-        if "error" in each or each["shared"] > MACHINES[architecture].shared or not each["code"]
-    }
-    assert not wrong
-    assert any(each["architecture"] == architecture for each in found)
+    assert not wrong(found)
+    assert found
+
+
+@pytest.mark.parametrize("architecture", MACHINES)
+def test_the_chosen_cases_have_every_feature_that_a_kernel_sees(architecture: str) -> None:
+    asked = SEEN & {feature for case in suite("full", "cuda") for feature in case.features}
+    chosen = cover(architecture)
+    assert {feature for case in chosen for feature in case.features} >= asked
+    assert len(chosen) < 15
+
+
+def test_a_launch_that_wants_too_much_shared_memory_is_named() -> None:
+    """Of what compiles only that counts which a block of its GPU can hold; no code is wrong too."""
+    limit = MACHINES["sm_120"].shared
+    found = [
+        {"architecture": "sm_120", "name": str(shared), "shared": shared, "code": code}
+        for shared, code in ((limit, 1), (limit + 1, 1), (0, 0))
+    ]
+    found.append({"name": "a child", "error": "status -11"})
+    assert limit == 101_376
+    assert set(wrong(found)) == {str(limit + 1), "0", "a child"}
