@@ -126,3 +126,28 @@ def test_sources_that_do_not_compile_end_with_the_compilers_words_and_leave_no_r
     assert "likely cause: " in said
     assert "was not declared in this scope" in said.rpartition("likely cause")[2]
     assert Cache(project.store / "builds").records() == []
+
+
+def test_a_build_in_a_conda_environment_takes_its_nvcc_and_its_compiler(
+    project: Project, tmp_path: Path
+) -> None:
+    home = tmp_path / "conda"
+    own = replace(project, python=small_project.environment(home))
+    (home / "conda-meta").mkdir()
+    (home / "targets" / "x86_64-linux" / "include").mkdir(parents=True)
+    # Each says who was called; setuptools and ninja of the project get the compiler from CXX.
+    programs = {
+        "nvcc": "echo 'Cuda compilation tools, release 12.8, V12.8.93'\n",
+        "x86_64-conda-linux-gnu-gcc": 'exec gcc "$@"\n',
+        "x86_64-conda-linux-gnu-g++": "[ $1 = -dumpfullversion ] && exec echo 14.3.0\n",
+    }
+    for name, text in programs.items():
+        program = home / "bin" / name
+        program.write_text(f"#!/bin/sh\n{text}")
+        program.chmod(0o755)
+    code, said = own.run(replace(own.build(), cuda="12.8"))
+    assert code == 0, said
+    (record,) = Cache(own.store / "builds").records()
+    assert (record.tools["nvcc"], record.tools["gcc"]) == ("12.8.93", "14.3.0")
+    code, said = own.run(replace(own.build(), cuda="13.0"))
+    assert (code, "the build wants CUDA 13.0" in said) == (2, True), said

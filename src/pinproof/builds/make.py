@@ -170,7 +170,7 @@ def _check(build: Build, root: Path, site: Site) -> None:
             f"{free / 1e9:.1f} GB are free in {root}, and a build wants {LEAST_ROOM / 1e9:.0f}",
             remedy="free space (pinproof cache prune), or choose another place with --store DIR",
         )
-    if shutil.which("g++", path=site.env.get("PATH", os.defpath)) is None:
+    if shutil.which(site.toolkit.cxx, path=site.env.get("PATH", os.defpath)) is None:
         raise ConfigurationError(
             "there is no g++ for the host's part of the code", remedy="install g++"
         )
@@ -276,14 +276,16 @@ def _tools(site: Site) -> dict[str, str]:
         "print('\\n' + json.dumps({'python': platform.python_version(), **found}))"
     )
     told = process.run([site.python, "-c", query], env=dict(site.env), timeout=60)
-    gcc = process.run(["g++", "-dumpfullversion"], env=dict(site.env), timeout=60)
+    gcc = process.run([site.toolkit.cxx, "-dumpfullversion"], env=dict(site.env), timeout=60)
     match = re.search(r"\{.*\}", told.output)
     known = json.loads(match[0]) if match else {}
     return {**known, "nvcc": site.toolkit.nvcc, "gcc": gcc.output.strip()}
 
 
 def toolkit_for(build: Build, python: Path, into: Path, caller: Mapping[str, str]) -> Toolkit:
-    """Return the toolkit of a build: the wheels beside `python`, or the system's."""
+    """Return the toolkit of a build: of conda or wheels beside `python`, or the system's."""
+    if (conda := toolkit.of_conda(python.parents[1], into)) is not None:
+        return conda
     sites = sorted(python.parents[1].glob("lib/python*/site-packages/nvidia/cu*/bin/nvcc"))
     if sites:
         return toolkit.lay_out(sites[0].parents[3], into)
