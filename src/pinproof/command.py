@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NoReturn
 
 from pinproof.errors import ConfigurationError, ExitCode, did_you_mean
@@ -33,37 +34,59 @@ def switch(flag: str, about: str) -> Option:
     return option(flag, action="store_true", help=about)
 
 
-class Command:
-    """The parser of a command, to which each verb is added by a decorator."""
+@dataclass(frozen=True)
+class Verb:
+    """A verb: what it does, whose docstring is its help, its options, the examples below that."""
 
-    def __init__(self, name: str, about: str) -> None:
-        self._top = _Parser(prog=name, description=about, allow_abbrev=False)
-        self._verbs = self._top.add_subparsers(metavar="VERB", required=True)
-        self.verbs: dict[str, argparse.ArgumentParser] = {}
+    name: str
+    do: Do
+    options: tuple[Option, ...]
+    examples: tuple[str, ...]
+
+
+class Verbs:
+    """Verbs that belong together, each made of a function by a decorator, in their order."""
+
+    def __init__(self) -> None:
+        self._all: list[Verb] = []
+
+    def __iter__(self) -> Iterator[Verb]:
+        return iter(self._all)
 
     def verb(
         self, name: str, *options: Option | Iterable[Option], examples: Sequence[str]
     ) -> Callable[[Do], Do]:
-        """Make a verb of the decorated function; its docstring is the help, `examples` end it."""
+        """Make a verb of the decorated function."""
+        flat = [one for each in options for one in ([each] if isinstance(each, Option) else each)]
 
         def add(do: Do) -> Do:
-            about = "\n".join(line.strip() for line in (do.__doc__ or "").strip().splitlines())
-            parser = self._verbs.add_parser(
-                name,
-                help=about.partition("\n")[0],
-                description=about,
-                epilog="\n  ".join(["examples:", *examples]),
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-                allow_abbrev=False,
-            )
-            parser.set_defaults(do=do)
-            for each in options:
-                for one in [each] if isinstance(each, Option) else each:
-                    parser.add_argument(*one.flags, **one.settings)
-            self.verbs[name] = parser
+            self._all.append(Verb(name, do, tuple(flat), tuple(examples)))
             return do
 
         return add
+
+
+class Command:
+    """The parser of a command with its verbs."""
+
+    def __init__(self, name: str, about: str, groups: Iterable[Iterable[Verb]]) -> None:
+        self._top = _Parser(prog=name, description=about, allow_abbrev=False)
+        below = self._top.add_subparsers(metavar="VERB", required=True)
+        self.verbs: dict[str, argparse.ArgumentParser] = {}
+        for verb in chain.from_iterable(groups):
+            about = "\n".join(line.strip() for line in (verb.do.__doc__ or "").strip().splitlines())
+            parser = below.add_parser(
+                verb.name,
+                help=about.partition("\n")[0],
+                description=about,
+                epilog="\n  ".join(["examples:", *verb.examples]),
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                allow_abbrev=False,
+            )
+            parser.set_defaults(do=verb.do)
+            for each in verb.options:
+                parser.add_argument(*each.flags, **each.settings)
+            self.verbs[verb.name] = parser
 
     def run(self, words: Sequence[str]) -> ExitCode:
         """Do what `words` ask for. Raises ConfigurationError for words that are none of ours."""

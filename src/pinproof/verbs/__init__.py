@@ -1,0 +1,1 @@
+"""The verbs of the `pinproof` command, a module for what belongs together."""

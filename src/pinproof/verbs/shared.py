@@ -1,0 +1,80 @@
+"""What verbs share: options written once, and what is made of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pinproof.command import Asked, option, switch
+from pinproof.options import Options, root
+from pinproof.plan.stage import Stage
+
+MATRIX = option("--matrix", metavar="NAME", help="the matrix; else this machine's")
+SELECT = option(
+    "--select", metavar="EXPR", default="", help="cells: torch >= '2.11' and vllm != 'none'"
+)
+CELLS = option(
+    "--cell", dest="cells", metavar="ID", action="append", help="only this cell; may be repeated"
+)
+BACKEND = (
+    option("--backend", metavar="NAME", help="uv, system or conda, for every cell"),
+    option("--python", metavar="EXE", help="the interpreter that the system back end uses"),
+)
+WHEELHOUSE = option(
+    "--wheelhouse", metavar="DIR", type=Path, help="the only place wheels come from"
+)
+FILE = option("--matrix-file", metavar="FILE", type=Path, help="default: matrix.toml")
+STORE = option("--store", metavar="DIR", type=Path, help="evidence; default: .pinproof")
+JSON = switch("--json", "JSON on standard output")
+
+#: What chooses and describes a run, whether it is made or only planned.
+RUN = (
+    MATRIX,
+    CELLS,
+    SELECT,
+    option("--until", metavar="STAGE", help="the last stage to run"),
+    *BACKEND,
+    switch("--fresh", "measure again what evidence is there for"),
+    switch("--sanitize", "also call every candidate under compute-sanitizer"),
+    switch("--offline", "no network"),
+    WHEELHOUSE,
+    FILE,
+    STORE,
+    JSON,
+)
+
+
+def options_of(asked: Asked) -> Options:
+    """Build the options from what a verb was given; what it does not take is not given."""
+    told = vars(asked)
+    until = told.get("until")
+    wheelhouse = told.get("wheelhouse")
+    return Options(
+        matrix_file=given(asked.matrix_file, "matrix.toml"),
+        store=given(asked.store, ".pinproof"),
+        matrix=asked.matrix,
+        cells=tuple(told.get("cells") or ()),
+        select=told.get("select", ""),
+        until=Stage.parse(until) if until is not None else None,
+        backend=told.get("backend"),
+        python=told.get("python"),
+        jobs=told.get("jobs"),
+        dry_run=told.get("dry_run", False),
+        fresh=told.get("fresh", False),
+        sanitize=told.get("sanitize", False),
+        offline=told.get("offline", False),
+        wheelhouse=wheelhouse.absolute() if wheelhouse else None,
+    )
+
+
+def given(path: Path | None, name: str) -> Path:
+    """Return the path that was given, else `name` in the project."""
+    return path.absolute() if path is not None else root() / name
+
+
+def print_json(document: Any) -> None:
+    """Print a document as JSON on standard output."""
+    json.dump(document, sys.stdout, indent=1, ensure_ascii=False)
+    print()

@@ -1,0 +1,163 @@
+"""Verbs about wheels and logs: what is in a wheel, building one, why it failed."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from pinproof.command import Asked, Verbs, option, switch
+from pinproof.errors import ExitCode
+from pinproof.evidence.store import write_json
+from pinproof.plan.stage import Stage
+from pinproof.verbs.shared import STORE, given
+
+verbs = Verbs()
+
+
+@verbs.verb(
+    "audit",
+    option("subjects", metavar="SUBJECT", nargs="+", help="wheel, directory or requirement"),
+    option("--arch", metavar="GPU", default="sm_120", help="such as sm_90; default: sm_120"),
+    option("--torch", metavar="SUBJECT", default="", help="the torch to compare symbols with"),
+    switch("--load", "load each library in a child of the environment"),
+    switch("--compare", "ask cuobjdump about each library too"),
+    option("--python", metavar="X.Y", default="3.12", help="whom wheels are fetched for"),
+    option(
+        "--platform",
+        metavar="NAME",
+        default="x86_64-manylinux_2_35",
+        help="whom wheels are fetched for",
+    ),
+    option("--json", metavar="FILE", type=Path, help="write the findings as JSON"),
+    examples=[
+        "pinproof audit vllm==0.33.0 --torch torch==2.14.0",
+        "pinproof audit dist/flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl --arch sm_90",
+        "pinproof audit .nox/sm120-7a3c15 --load --json audit.json",
+    ],
+)
+def audit(asked: Asked) -> ExitCode:
+    """Say which GPU code the shared libraries of a wheel, directory or environment hold.
+
+    No GPU is needed, and nothing is installed. Statuses: NATIVE has machine code for the GPU,
+    PTX-JIT is compiled by the driver, NONE has neither, NO-GPU-CODE is for the processor alone.
+    Exit code: 0 everything could be read, 1 a library is cut off, lacks symbols, does not
+    load, or cuobjdump reads it otherwise.
+    """
+    from pinproof.audit import arch as archs
+    from pinproof.audit import audit as audits
+    from pinproof.audit import listing
+    from pinproof.locks.download import Target
+
+    order = audits.Order(
+        gpu=archs.parse(asked.arch),
+        target=Target(python=asked.python, platform=asked.platform),
+        torch=asked.torch,
+        load=asked.load,
+        compare=asked.compare,
+    )
+    found = audits.run(asked.subjects, order, lambda each: print(listing.text(each), end="\n\n"))
+    if asked.json is not None:
+        write_json(asked.json, audits.document(found))
+    return audits.exit_code(found)
+
+
+@verbs.verb(
+    "build",
+    option("project", metavar="PROJECT", nargs="?", default="", help="flash-attn or vllm"),
+    option(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        default="",
+        help="version, git+URL@REF, tree, or source archive",
+    ),
+    option("--arch", metavar="GPU", default="sm_120", help="such as sm_90; default: sm_120"),
+    option("--profile", metavar="NAME", default="full", help="full, serving or custom"),
+    option("--python", metavar="EXE", type=Path, required=True, help="has the torch to build for"),
+    option("--cuda", metavar="X.Y", default="", help="the toolkit; else the one that is here"),
+    option("--without", metavar="FEATURE", action="append", help="leave out; may be repeated"),
+    option("--patch", metavar="FILE", type=Path, action="append", help="may be repeated"),
+    option("--env", metavar="NAME=VALUE", action="append", help="may be repeated"),
+    option("--attention", metavar="SOURCE", default="", help="vLLM: its FlashAttention's source"),
+    option("-j", "--jobs", metavar="N", type=int, help="compilers side by side"),
+    option("--order", metavar="FILE", type=Path, help="a build as JSON, in place of the rest"),
+    option("--json", metavar="FILE", type=Path, help="write how the wheel came to be as JSON"),
+    STORE,
+    examples=[
+        "pinproof build flash-attn 2.8.3.post2 --arch sm_90 --profile serving --python python3",
+        "pinproof build flash-attn git+https://github.com/Dao-AILab/flash-attention@main"
+        " --python .nox/sm120/bin/python",
+    ],
+)
+def build(asked: Asked) -> ExitCode:
+    """Build one wheel from source, audit it, and keep it in the cache.
+
+    A build that was stopped goes on where it was. Exit code: 1 it does not build, 2 the source or
+    an option is wrong, 4 the machine, the network or the disk failed.
+    """
+    from pinproof.builds import verbs
+
+    store = given(asked.store, ".pinproof")
+    say = functools.partial(print, flush=True)
+    with verbs.refusing():
+        wanted = (
+            verbs.ordered(asked.order)
+            if asked.order
+            else verbs.described(
+                asked.project,
+                asked.source,
+                arch=asked.arch,
+                profile=asked.profile,
+                python=asked.python,
+                cuda=asked.cuda,
+                without=asked.without or (),
+                patches=asked.patch or (),
+                env=asked.env or (),
+                attention=asked.attention,
+            )
+        )
+        print(verbs.build(wanted, store, asked.python, say, jobs=asked.jobs, json=asked.json))
+    return ExitCode.OK
+
+
+@verbs.verb(
+    "cache",
+    option(
+        "action", metavar="list|verify|prune", help="what to do with the wheels that were built"
+    ),
+    option("--days", metavar="N", type=float, default=30.0, help="prune: unused for so long"),
+    STORE,
+    examples=["pinproof cache verify", "pinproof cache prune --days 7"],
+)
+def cache(asked: Asked) -> ExitCode:
+    """List the wheels that were built, check their bytes, or remove what is not used.
+
+    A wheel that is not the one that was built is put into quarantine. Exit code: 1 there was one.
+    """
+    from pinproof.builds import verbs
+
+    lines, well = verbs.cache(asked.action, given(asked.store, ".pinproof"), asked.days)
+    print(*lines, sep="\n")
+    return ExitCode.OK if well else ExitCode.UNSAFE
+
+
+@verbs.verb(
+    "triage",
+    option("logs", metavar="LOG", nargs="+", type=Path, help="what a build or a run printed"),
+    option("--stage", metavar="STAGE", help="whose log it is; else every known failure counts"),
+    option("--json", metavar="FILE", type=Path, help="write what was found as JSON"),
+    examples=["pinproof triage .pinproof/logs/sm120-7a3c15/inspect.log", "pinproof triage *.log"],
+)
+def triage(asked: Asked) -> ExitCode:
+    """Say which known failures logs hold, with cause and next step.
+
+    Of an unknown failure the first lines that state an error are told. Exit code: 0 every log is
+    explained by a known failure, 1 one is not.
+    """
+    from pinproof.judge import logs
+
+    found = logs.read(asked.logs, Stage.parse(asked.stage) if asked.stage else None)
+    print(*(each.text() for each in found), sep="\n\n")
+    if asked.json is not None:
+        write_json(asked.json, logs.document(found))
+    return ExitCode.OK if all(each.is_known for each in found) else ExitCode.UNSAFE
