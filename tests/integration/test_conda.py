@@ -43,9 +43,9 @@ without = ["torch", "numpy", "pytest", "triton"]
 class Project:
     """A project with one conda environment over a channel of its own."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, channel: Path) -> None:
         self.root = root
-        self.channel = conda_channel.make(root / "channel")
+        self.channel = shutil.copytree(channel, root / "channel")
         self.spec = conda_channel.specify(root, self.channel)
         (root / "matrix.toml").write_text(MATRIX)
 
@@ -83,15 +83,20 @@ class Project:
         return home
 
 
+@pytest.fixture(scope="module")
+def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return conda_channel.make(tmp_path_factory.mktemp("conda") / "channel")
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+def project(tmp_path: Path, channel: Path) -> Project:
+    return Project(tmp_path, channel)
 
 
 @pytest.fixture(scope="module")
-def proven(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Ended]:
+def proven(tmp_path_factory: pytest.TempPathFactory, channel: Path) -> tuple[Project, Ended]:
     """A project whose cell was installed."""
-    made = Project(tmp_path_factory.mktemp("conda"))
+    made = Project(tmp_path_factory.mktemp("conda"), channel)
     made.locked()
     return made, made.pinproof("run", "--offline", "--until", "install")
 
@@ -208,8 +213,11 @@ def test_nox_takes_the_environment_as_one_of_its_rattler_back_end(
 
 def test_a_second_run_installs_nothing(proven: tuple[Project, Ended]) -> None:
     project, _ = proven
+    evidence = sorted((project.root / ".pinproof" / "evidence").rglob("*.json"))
+    before = [path.stat().st_mtime_ns for path in evidence]
     again = project.pinproof("run", "--offline", "--until", "install")
-    assert "start" not in again.out.replace("start from", "")
+    assert "2 cached" in again.out, again.out
+    assert [path.stat().st_mtime_ns for path in evidence] == before
 
 
 def test_an_edit_of_a_conda_package_is_noticed_and_comes_back_from_its_archive(
@@ -413,3 +421,29 @@ def test_a_conda_package_that_is_damaged_or_gone_from_an_archive_is_named_with_i
     }
     with pytest.raises(InfrastructureError, match="is not in"):
         kept.keep(lock.of("linux-64"), project.root / "nowhere", archive)
+
+
+#: The torch of a cell: a wheel that uses a conda package of the environment below it.
+TORCH = """
+import os, pathlib, sys
+import greeting
+__version__ = "2.13.0+cpu"
+pathlib.Path(os.environ["TOLD"]).write_text(greeting.WORDS + " in " + sys.prefix)
+"""
+
+
+def test_a_stage_of_a_cell_runs_wheels_on_conda_packages_through_nox(project: Project) -> None:
+    project.locked()
+    told, wheels = project.root / "told", project.root / "wheels"
+    make_wheel(wheels, "torch", "2.13.0+cpu", files={"torch/__init__.py": TORCH})
+    for name in ("numpy", "pytest", "triton"):
+        make_wheel(wheels, name, "99.0")
+    text = MATRIX.replace("checks = []", 'checks = ["correctness"]')
+    text = text.partition("without =")[0] + f'env = {{ TOLD = "{told}" }}\n'
+    (project.root / "matrix.toml").write_text(text)
+    offline = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    offline["UV_CACHE_DIR"] = str(project.root / "uv")
+    ended = project.pinproof("run", "--until", "inspect", **offline)
+    log = next(project.root.glob(".pinproof/logs/cpu-*/inspect.log")).read_text()
+    assert told.read_text() == f"hello from conda in {project.cell}", ended.text + log
+    assert f"nox > Reusing existing conda env at {project.cell}" in log

@@ -96,7 +96,9 @@ class Conda:
         words = ["install", str(self.path), str(python.parents[1]), str(self.packages)]
         if installer.house is not None:
             words += ["--from", str(installer.house.directory / kept.DIRECTORY)]
-        fill = solve.child(*words, *(() if installer.is_open else ("--offline",)))
+        if installer.offline or installer.house is not None:
+            words.append("--offline")
+        fill = solve.child(*words)
         if not lock.pins:
             return [fill]
         return [fill, pip("install", python, lock_file, lock, installer)]
