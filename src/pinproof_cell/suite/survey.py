@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pinproof_cell.document import write
 from pinproof_cell.request import BadRequestError
 from pinproof_cell.suite import check
 from pinproof_cell.suite.correctness import entry
-from pinproof_cell.suite.harness import ballot, summary
+from pinproof_cell.suite.harness import ballot, modes, summary
 from pinproof_cell.suite.supervise import MOST_DEATHS, Run, Suite, lanes, supervise
 
 
@@ -44,28 +44,26 @@ def run(
 ) -> bool:
     """Judge `names` by the checks of `plan`; each document is written as soon as it is whole.
 
-    Our own kernel votes first. `about` is what all documents say alike, `without` what the builds
-    left out. Returns whether every verdict is PASS.
+    Our own kernel votes beside them. `about` is what all documents say alike, `without` what the
+    builds left out. Returns whether every verdict is PASS.
     """
     places = files(names, where)
-    votes = ballot(plan)
-    voted = summary(votes)
-    plan = replace(plan, most_deaths=MOST_DEATHS)
-
-    def judge(name: str) -> tuple[str, Run]:
-        # On a GPU our own kernel was asked everything as it voted.
-        known = votes.get(name) if plan.device == "cuda" else None
-        return name, known or supervise(name, plan)
-
-    good = True
     with ThreadPoolExecutor(at_once()) as pool:
-        for done in as_completed([pool.submit(judge, name) for name in names]):
-            name, judged = done.result()
+        # They are begun first, so that who waits for them does not wait for ever.
+        votes = {mode: pool.submit(supervise, mode, ballot(plan)) for mode in modes(plan.device)}
+        patient = replace(plan, most_deaths=MOST_DEATHS)
+
+        def judge(name: str) -> bool:
+            # On a GPU our own kernel is asked everything as it votes.
+            own = votes.get(name) if plan.device == "cuda" else None
+            judged = own.result() if own else supervise(name, patient)
+            voted = summary({mode: vote.result() for mode, vote in votes.items()})
             told = document(name, judged, voted, plan.target, about, without)
             write(places[name], told)
             plan.say(check.table(told))
-            good = good and told["verdict"] == check.PASS
-    return good
+            return told["verdict"] == check.PASS
+
+        return all(list(pool.map(judge, names)))
 
 
 def document(
