@@ -61,7 +61,7 @@ class Build:
     cuda: str
     archs: str
     python: str
-    profile: str = "full"
+    profile: str = "stock"
     without: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     patches: tuple[Patch, ...] = ()
@@ -153,9 +153,10 @@ def of(
     lock: Lock,
     *,
     torch: str,
-    profile: str = "full",
+    profile: str = "stock",
     commit: str = "",
     archive: Pin | None = None,
+    cuda: str = "",
     env: tuple[tuple[str, str], ...] = (),
     patches: tuple[Patch, ...] = (),
     compiler: str = "",
@@ -164,7 +165,8 @@ def of(
     """Return the build of `project` for `cell` against that version of torch.
 
     `commit` is what a git reference resolved to, `archive` what the source archive of a release is
-    known by; a moving name must not be part of a key.
+    known by; a moving name must not be part of a key. `cuda` is the release of the toolkit where
+    the cell takes the one that is installed.
     """
     value = axes.parse(project, cell.axis(project))
     if value.kind is axes.Kind.GIT:
@@ -176,7 +178,7 @@ def of(
     return Build(
         source=source,
         torch=torch if projects.reads_torch(source) else "",
-        cuda=cell.axis("cuda"),
+        cuda=cuda or cell.axis("cuda"),
         archs=cell.target.removeprefix("sm_"),
         python=lock.python,
         profile=profile,

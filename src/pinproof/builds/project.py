@@ -19,7 +19,7 @@ from pinproof.builds.source import Kind, Source
 from pinproof.builds.units import Union
 from pinproof.errors import ConfigurationError, did_you_mean
 
-PROFILES = ("full", "serving", "custom")
+PROFILES = ("stock", "serving", "custom")
 
 #: What the serving profile leaves out of flash-attn: less than a third of a full build's time.
 NOT_SERVED = ("backward", "dropout", "alibi", "softcap")

@@ -184,6 +184,14 @@ def of_system(cuda: str, caller: Mapping[str, str]) -> Toolkit:
     )
 
 
+def installed(caller: Mapping[str, str]) -> str:
+    """Return the release of the toolkit that this machine has ("13.0"), "" where it has none."""
+    try:
+        return of_system("", caller).cuda
+    except ConfigurationError:
+        return ""
+
+
 def _homes(cuda: str, caller: Mapping[str, str]) -> Iterator[Path]:
     for name in ("CUDA_HOME", "CUDA_PATH", "CONDA_PREFIX"):
         if caller.get(name):

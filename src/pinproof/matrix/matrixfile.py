@@ -49,7 +49,7 @@ _LIST_NAME = {"type": "string"}
 Use = Literal["serving", "training", "everything"]
 Check = Literal["correctness", "throughput", "sanitize"]
 Backend = Literal["uv", "system", "conda"]
-Profile = Literal["full", "serving", "custom"]
+Profile = Literal["stock", "serving", "custom"]
 
 #: The axes whose packages can be built from source.
 BUILT = ("flash-attn", "vllm")
@@ -147,7 +147,7 @@ class Matrix:
         form=_CONDA,
     )
     profile: Profile = option(
-        about='what source builds contain: "serving" leaves training out', default="full"
+        about='what source builds contain: "serving" leaves training out', default="stock"
     )
     timeouts: Mapping[str, float] = option(
         about="seconds per stage", default={}, keys=_STAGES, above=0

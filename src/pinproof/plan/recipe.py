@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinproof.builds import build as builds
-from pinproof.builds import declared
+from pinproof.builds import declared, toolkit
 from pinproof.builds.build import Build, Patch
 from pinproof.builds.declared import Declared
 from pinproof.evidence.evidence import digest_of
@@ -48,7 +49,8 @@ class CellWork:
     ``tools`` what a project says that it is built with, ``built`` the sha256 of each wheel by its
     build's owner as far as it is there. ``system`` is what the interpreter of the `system` back end
     brings (name to version), ``records`` the sha256 of each RECORD of these. ``conda`` is the
-    digest of the conda packages that the environment stands on, "" without any.
+    digest of the conda packages that the environment stands on, "" without any, ``cuda`` the
+    release of this machine's toolkit where something is built with the installed one.
     """
 
     cell: Cell
@@ -58,6 +60,7 @@ class CellWork:
     system: Mapping[str, str] = field(default_factory=dict)
     records: Mapping[str, str] = field(default_factory=dict)
     conda: str = ""
+    cuda: str = ""
     day: str = ""
     fixed: tuple[Fixed, ...] = ()
     held: Lock | None = None
@@ -90,6 +93,7 @@ class CellWork:
                 profile=self.settings.profile,
                 commit=self.commits.get(project, ""),
                 archive=self.archives.get(project),
+                cuda=self.cuda,
                 env=self.settings.build_env,
                 patches=self.patches.get(project, ()),
                 compiler=self.compiler,
@@ -184,6 +188,7 @@ def of(
         system=system or {},
         records=records or {},
         conda=conda,
+        cuda=toolkit.installed(os.environ) if built and cell.axis("cuda") == Kind.INSTALLED else "",
         day=today if moves else "",
         # The compiler of a conda environment is one of its packages.
         compiler=f"conda {conda[:16]}" if conda else machine.gcc if machine else "",

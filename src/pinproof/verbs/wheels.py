@@ -72,7 +72,7 @@ def audit(asked: Asked) -> ExitCode:
         help="version, git+URL@REF, tree, or source archive",
     ),
     option("--arch", metavar="GPU", default="sm_120", help="such as sm_90; default: sm_120"),
-    option("--profile", metavar="NAME", default="full", help="full, serving or custom"),
+    option("--profile", metavar="NAME", default="stock", help="stock, serving or custom"),
     option("--python", metavar="EXE", type=Path, required=True, help="has the torch to build for"),
     option("--cuda", metavar="X.Y", default="", help="the toolkit; else the one that is here"),
     option("--without", metavar="FEATURE", action="append", help="leave out; may be repeated"),

@@ -10,7 +10,7 @@ from pinproof.errors import ConfigurationError
 
 
 def test_flash_attn_is_forced_to_build_and_told_bare_numbers() -> None:
-    knobs = project.knobs("flash-attn", "120", "full")
+    knobs = project.knobs("flash-attn", "120", "stock")
     assert knobs.env == {"FLASH_ATTENTION_FORCE_BUILD": "TRUE", "FLASH_ATTN_CUDA_ARCHS": "120"}
     assert knobs.without == ()
 
@@ -21,21 +21,21 @@ def test_the_serving_profile_leaves_out_what_it_says_for_both_compilers() -> Non
     for name in ("NVCC_APPEND_FLAGS", "CXXFLAGS"):
         macros = knobs.env[name].split()
         assert macros == [f"-DFLASHATTENTION_DISABLE_{each.upper()}" for each in knobs.without]
-    assert knobs.gib_per_unit < project.knobs("flash-attn", "120", "full").gib_per_unit
+    assert knobs.gib_per_unit < project.knobs("flash-attn", "120", "stock").gib_per_unit
 
 
 @pytest.mark.parametrize("archs", ["12.0", "120a", "86", "120f", "", "120,90", "sm_120"])
 def test_an_architecture_that_flash_attn_would_misread_is_refused(archs: str) -> None:
     with pytest.raises(ConfigurationError, match="no name for the architecture"):
-        project.knobs("flash-attn", archs, "full")
+        project.knobs("flash-attn", archs, "stock")
 
 
 def test_vllm_is_told_the_architecture_with_a_point() -> None:
-    assert project.knobs("vllm", "90;120", "full").env["TORCH_CUDA_ARCH_LIST"] == "9.0;12.0"
+    assert project.knobs("vllm", "90;120", "stock").env["TORCH_CUDA_ARCH_LIST"] == "9.0;12.0"
 
 
 def test_vllms_flash_attention_is_edited_to_hold_machine_code(tmp_path: Path) -> None:
-    (edit,) = project.knobs("vllm", "120", "full").attention_edits
+    (edit,) = project.knobs("vllm", "120", "stock").attention_edits
     listing = tmp_path / "CMakeLists.txt"
     listing.write_text('x(FA2_ARCHS "8.0+PTX" "${CUDA_ARCHS}")\ny(FA3_ARCHS "9.0a;" "z")\n')
     edit.apply(tmp_path)
@@ -48,7 +48,7 @@ def test_vllms_flash_attention_is_edited_to_hold_machine_code(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("name", "profile", "said"),
-    [("flash-attn", "servin", "Did you mean 'serving'"), ("xformers", "full", "not known how")],
+    [("flash-attn", "servin", "Did you mean 'serving'"), ("xformers", "stock", "not known how")],
 )
 def test_an_unknown_profile_or_project_is_refused(name: str, profile: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
@@ -59,11 +59,11 @@ def test_more_features_can_be_left_out_and_are_told() -> None:
     knobs = project.knobs("flash-attn", "90", "serving", ["uneven_k"])
     assert knobs.without == (*project.NOT_SERVED, "uneven_k")
     assert knobs.env["CXXFLAGS"].endswith("-DFLASHATTENTION_DISABLE_UNEVEN_K")
-    assert project.knobs("flash-attn", "90", "full", ["local"]).without == ("local",)
+    assert project.knobs("flash-attn", "90", "stock", ["local"]).without == ("local",)
     with pytest.raises(ConfigurationError, match="Did you mean 'dropout'"):
-        project.knobs("flash-attn", "90", "full", ["drop_out"])
+        project.knobs("flash-attn", "90", "stock", ["drop_out"])
     with pytest.raises(ConfigurationError, match="not known how vllm is built without"):
-        project.knobs("vllm", "90", "full", ["local"])
+        project.knobs("vllm", "90", "stock", ["local"])
 
 
 def test_the_slowest_units_of_flash_attn_are_named_before_the_others() -> None:

@@ -76,7 +76,7 @@ def test_each_units_time_is_its_last_one_and_the_slowest_comes_first(times: dict
 
 def test_what_is_saved_is_part_of_what_flash_attn_is_told() -> None:
     def names(*without: str) -> list[str]:
-        return [each.name for each in project.knobs("flash-attn", "90", "full", without).savings]
+        return [each.name for each in project.knobs("flash-attn", "90", "stock", without).savings]
 
     assert names() == []
     assert names("dropout") == []

@@ -20,7 +20,7 @@ def cell(target="cpu", **axes):
 def settings(requirements=(), without=()):
     return Settings(
         backend="uv",
-        profile="full",
+        profile="stock",
         env=(),
         build_env=(),
         patches=(),

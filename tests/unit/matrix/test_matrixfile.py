@@ -309,7 +309,7 @@ requirements = ["numpy<2.4"]
     old, new = (
         matrixfile.settings(matrix, cell) for cell in select(expand(matrix), 'triton == "3.6.0"')
     )
-    assert (old.backend, old.profile, old.env) == ("system", "full", (("A", "1"), ("B", "1")))
+    assert (old.backend, old.profile, old.env) == ("system", "stock", (("A", "1"), ("B", "1")))
     assert (new.backend, new.profile, new.env) == ("system", "serving", (("A", "1"), ("B", "2")))
     assert (old.without, new.without) == (("x",), ("x", "y"))
     assert new.requirements == ("numpy<2.4",)

@@ -206,6 +206,25 @@ def test_what_is_built_is_not_resolved_but_what_it_imports_is() -> None:
     assert not [text for text in request.product if text.startswith("flash-attn")]
 
 
+@pytest.mark.parametrize("release", ["13.0", "13.2"])
+def test_the_toolkit_that_is_installed_is_part_of_a_key_by_its_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str
+) -> None:
+    nvcc = tmp_path / "bin" / "nvcc"
+    for path in (nvcc, tmp_path / "include" / "cuda_runtime.h"):
+        path.parent.mkdir()
+        path.write_text(
+            f"#!/bin/sh\necho 'Cuda compilation tools, release {release}, V{release}.8'\n"
+        )
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    matrix = empty_cells.shipped().named("blackwell-release")
+    asked = cell(target="sm_120", flash_attn="2.8.3.post2", cuda="installed")
+    work = recipe.of(asked, matrix, python="3.12", system={"torch": "2.13.0"})
+    (build,) = replace(work, lock=Lock(python="3.12")).builds
+    assert build.inputs()["cuda"] == release
+
+
 def test_pins_hold_the_wheels_that_were_built(tmp_path: Path) -> None:
     wheel = Wheel(path="/x/flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl", sha256="b" * 64)
     pinned = works(tmp_path)[0].pinned([wheel])
