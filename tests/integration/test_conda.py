@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import conda_channel
@@ -447,3 +451,64 @@ def test_a_stage_of_a_cell_runs_wheels_on_conda_packages_through_nox(project: Pr
     log = next(project.root.glob(".pinproof/logs/cpu-*/inspect.log")).read_text()
     assert told.read_text() == f"hello from conda in {project.cell}", ended.text + log
     assert f"nox > Reusing existing conda env at {project.cell}" in log
+
+
+@pytest.fixture
+def served(project: Project) -> Iterator[Project]:
+    """The project, with its channel on a server of this machine."""
+    handler = functools.partial(Quiet, directory=str(project.channel))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        text = project.spec.read_text().replace(project.channel.as_uri(), address)
+        project.spec.write_text(text)
+        yield project
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing."""
+
+
+def test_a_channel_on_a_server_is_locked_and_installed_and_a_changed_package_refused(
+    served: Project, tmp_path: Path
+) -> None:
+    caches = {"RATTLER_CACHE_DIR": str(tmp_path / "rattler")}
+    ended = served.pinproof("conda", "lock", **caches)
+    assert ended.code == 0, ended.text
+    assert {each.url.partition("1:")[0] for each in lockfile.read(served.lock).packages} == {
+        "http://127.0.0."
+    }
+    words = ("conda", "install", "cuda-13.0", "--into")
+    ended = served.pinproof(*words, "one", **caches)
+    assert ended.code == 0, ended.text
+    assert (served.root / "one" / "lib" / "libcudart.so.13").is_file()
+    other = conda_channel.add(
+        served.root / "other", "cuda-cudart", "13.0.96", files={"lib/evil.so": "evil\n"}
+    )
+    other.replace(served.channel / "linux-64" / other.name)
+    ended = served.pinproof(*words, "two", "--store", "new", **caches)
+    assert (ended.code, "is not the package of its lock" in ended.err) == (4, True), ended.text
+    (served.channel / "linux-64" / other.name).unlink()
+    ended = served.pinproof(*words, "two", "--store", "new", **caches)
+    assert (ended.code, "cannot be downloaded from http://127.0.0.1" in ended.err) == (4, True)
+    assert not (served.root / "two").exists()
+
+
+@pytest.mark.parametrize("damage", ["{", "{}", '{"packages.conda": {"x": 1}}', ""])
+def test_a_channel_with_a_broken_index_is_told_and_leaves_the_old_lock(
+    project: Project, damage: str
+) -> None:
+    project.locked()
+    before = project.lock.read_bytes()
+    for index in (project.channel / "linux-64").glob("repodata*"):
+        index.unlink()
+    (project.channel / "linux-64" / "repodata.json").write_text(damage)
+    ended = project.pinproof("conda", "lock")
+    assert ended.code in (2, 4), ended.text
+    assert "Traceback" not in ended.text
+    assert "envs/cuda-13.0.yml" in ended.err
+    assert project.lock.read_bytes() == before

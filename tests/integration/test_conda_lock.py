@@ -15,7 +15,7 @@ from checkouts import ROOT
 
 from pinproof.errors import InfrastructureError
 from pinproof.locks import installer
-from pinproof.locks.conda import lockfile, locking, verbs
+from pinproof.locks.conda import lockfile, locking, spec, verbs
 
 #: Reads a lock as conda-lock does, and writes it as conda-lock does.
 REWRITE = """
@@ -23,6 +23,14 @@ import pathlib, sys
 from conda_lock.lockfile import parse_conda_lock_file, write_conda_lock_file
 content = parse_conda_lock_file(pathlib.Path(sys.argv[1]))
 write_conda_lock_file(content, pathlib.Path(sys.argv[2]), metadata_choices=set())
+"""
+
+#: Reads a specification as conda-lock does, and tells what it asks for on linux-64.
+ASK = """
+import json, pathlib, sys
+from conda_lock.src_parser.environment_yaml import parse_environment_file
+found = parse_environment_file(pathlib.Path(sys.argv[1]), platforms=["linux-64"], mapping_url="")
+print(json.dumps([[d.name, d.version] for d in found.dependencies["linux-64"]]))
 """
 
 #: Reads a lock as rattler does, and tells what it would install.
@@ -97,6 +105,14 @@ def test_a_lock_that_conda_lock_wrote_means_the_same_to_us(
     assert theirs.read_text() != ours.read_text()
     # What is ours of its metadata went through, and its digest still is that of the content.
     assert lockfile.same(lockfile.read(theirs), lockfile.read(ours))
+
+
+def test_conda_lock_reads_the_shipped_specifications_as_we_do(conda_lock: Path) -> None:
+    for name in spec.names(ROOT):
+        words = [conda_lock / "python", "-c", ASK, ROOT / "envs" / f"{name}.yml"]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        theirs = {f"{one} {version}".strip() for one, version in json.loads(done.stdout)}
+        assert theirs == set(spec.named(name, ROOT).dependencies)
 
 
 def test_rattler_reads_our_lock_and_the_one_of_conda_lock_alike(

@@ -163,6 +163,8 @@ def _requests(order: Order, known: Lockfile) -> tuple[dict[str, Request], list[s
         requests[cell.id] = _request(order, matrix, cell, known)
         for project in build.needed(cell):
             notes.append(f"{project} is built from source, and its source is not collected")
+        if (own := matrixfile.settings(matrix, cell)).backend == "conda":
+            notes.append(f"the conda packages of {own.conda} are not collected")
     if order.requirements:
         requests[HOST] = host_request(order.requirements, order.python, order.platform)
     return requests, notes

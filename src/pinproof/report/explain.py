@@ -37,6 +37,7 @@ def document(row: Row, matrix: Matrix, logs: Path) -> dict[str, Any]:
         **cell_document(cell),
         "required": row.required,
         "back_end": settings.backend,
+        "conda": settings.conda if settings.backend == "conda" else "",
         "environment": dict(settings.env),
         "rule_requirements": list(rules.shipped().requirements(cell)),
         "uses": list(matrix.policy.uses),
@@ -84,7 +85,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["excluded"]:
         yield f"  source     {found['excluded']['source']}"
     yield f"  required   {'yes' if found['required'] else 'no'}, for {', '.join(found['uses'])}"
-    yield f"  back end   {found['back_end']}"
+    yield f"  back end   {found['back_end']} {found['conda']}".rstrip()
     for name, value in found["environment"].items():
         yield f"  variable   {name}={value}"
     for requirement in found["rule_requirements"]:
