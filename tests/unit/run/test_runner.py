@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import empty_cells
 import pytest
@@ -13,12 +17,16 @@ from judged import cell
 from pinproof import workflow
 from pinproof.builds.cache import Cache, Record
 from pinproof.errors import InfrastructureError
+from pinproof.evidence.evidence import Evidence, Outcome
 from pinproof.evidence.store import Store, sha256
+from pinproof.locks.installer import Installer
 from pinproof.locks.lock import Lock
 from pinproof.plan import recipe
+from pinproof.plan.plan import Step
 from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
 from pinproof.run import runner
+from pinproof.run.execute import Executor
 
 
 def test_an_environment_names_the_install_that_filled_it(tmp_path: Path) -> None:
@@ -78,3 +86,38 @@ def test_without_a_finished_build_there_is_no_wheel(tmp_path: Path) -> None:
     work, _ = built(Store(tmp_path / "one"))
     with pytest.raises(InfrastructureError, match="there is no wheel of flash-attn"):
         runner.wheels_of(work, Store(tmp_path / "other"))
+
+
+def test_a_wheel_that_an_archive_has_is_not_built_again(tmp_path: Path) -> None:
+    archived, here = Store(tmp_path / "archive"), Store(tmp_path / "here")
+    work, _ = built(archived)
+    (build,) = work.builds
+    house = SimpleNamespace(directory=archived.root)
+
+    def no_backend(_: object) -> NoReturn:
+        raise AssertionError("nothing is built")
+
+    executor = Executor(
+        store=here, envdir=tmp_path, machine=empty_cells.CPU, on_line=lambda step, line: None
+    )
+    run = runner.Runner(
+        executor=executor,
+        works={work.cell.id: work},
+        backend=no_backend,
+        installer=lambda: Installer(uv="", env={}, house=house),
+    )
+    step = Step(
+        owner=build.owner,
+        stage=Stage.BUILD,
+        cells=(work.cell.id,),
+        inputs=build.inputs(),
+        digest=build.key,
+        timeout=1.0,
+    )
+    found: list[Evidence] = []
+    run([step], threading.Event(), lambda step: None, lambda step, known: found.append(known))
+    assert [(known.outcome, known.data["sha256"]) for known in found] == [
+        (Outcome.OK, hashlib.sha256(b"wheel").hexdigest())
+    ]
+    (wheel,) = runner.wheels_of(work, here)
+    assert Path(wheel.path).read_bytes() == b"wheel"
