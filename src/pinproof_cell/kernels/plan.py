@@ -26,6 +26,8 @@ def careful(call: Call, mode: str) -> bool:
 
     So it is where V is narrower than K: with Triton 3.6 on an H100 mode "fast" gave wrong outputs
     for head dimensions 64 and 144 with V of 16 and 32, and right ones in Triton's interpreter.
+    With 64 and 16 those were wrong whose loops over keys had one stage, and one accessed memory
+    that is not there; where the loads of all loops were pipelined they were right.
     """
     narrow = call.v.shape[-1] < call.q.shape[-1]
     return mode == "ref" or narrow or call.q.dtype == torch.float32
