@@ -110,21 +110,10 @@ class Runner:
         if damage:
             return _instead(evidence, Outcome.INFRA, damage)
         if step.stage is Stage.INSPECT:
-            return self._audited(step, evidence)
+            return with_audit(evidence, self.works[step.cells[0]].cell.target)
         if step.stage is Stage.INSTALL:
             write_json(home / MARK, {"install": step.digest}, durable=False)
         return evidence
-
-    def _audited(self, step: Step, evidence: Evidence) -> Evidence:
-        """Read what code every library under test holds for the target of the cell."""
-        target = self.works[step.cells[0]].cell.target
-        found = evidence.data.get("extensions") or ()
-        paths = [Path(str(each["path"])) for each in found if ".so" in Path(each["path"]).suffixes]
-        if target == "cpu" or not paths:
-            return evidence
-        gpu = arch.parse(target)
-        audit = [library.read(path, str(path), gpu).to_json() for path in paths]
-        return replace(evidence, data={**evidence.data, "audit": audit})
 
     def environment(self, owner: str) -> Path:
         """Return the directory of the nox environment of a cell or a build."""
@@ -303,6 +292,17 @@ def shared(store: Store) -> tuple[Path, ...]:
     """Return the directories that cells share, and that none may write: caches and evidence."""
     own = ("evidence", "results", store.inodes.parent.name)
     return (uv_cache(), store.builds, store.conda, *(store.root / name for name in own))
+
+
+def with_audit(evidence: Evidence, target: str) -> Evidence:
+    """Add to what inspect found, which code every library under test holds for `target`."""
+    found = evidence.data.get("extensions") or ()
+    paths = [Path(str(each["path"])) for each in found if ".so" in Path(each["path"]).suffixes]
+    if target == "cpu" or not paths:
+        return evidence
+    gpu = arch.parse(target)
+    audit = [library.read(path, str(path), gpu).to_json() for path in paths]
+    return replace(evidence, data={**evidence.data, "audit": audit})
 
 
 def filled_by(home: Path) -> str:

@@ -11,14 +11,16 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 import empty_cells
+import libraries
 import pytest
-from judged import cell
+from judged import cell, record
 
 from pinproof import workflow
 from pinproof.builds.cache import Cache, Record
 from pinproof.errors import InfrastructureError
 from pinproof.evidence.evidence import Evidence, Outcome
 from pinproof.evidence.store import Store, sha256
+from pinproof.judge import audited
 from pinproof.locks.installer import Installer
 from pinproof.locks.lock import Lock
 from pinproof.plan import recipe
@@ -121,3 +123,20 @@ def test_a_wheel_that_an_archive_has_is_not_built_again(tmp_path: Path) -> None:
     ]
     (wheel,) = runner.wheels_of(work, here)
     assert Path(wheel.path).read_bytes() == b"wheel"
+
+
+def test_every_library_under_test_is_audited_for_the_target_of_its_cell(tmp_path: Path) -> None:
+    ptx, sass = libraries.entry(libraries.PTX, 80), libraries.entry(libraries.SASS, 90)
+    paths = [
+        libraries.make_library(tmp_path / name, libraries.container(code))
+        for name, code in (("_vllm_fa2_C.abi3.so", ptx), ("_vllm_fa3_C.abi3.so", sass))
+    ]
+    (tmp_path / "kernel.py").write_text("")
+    listed = [{"path": str(path)} for path in (*paths, tmp_path / "kernel.py")]
+    seen = record(Stage.INSPECT, {"schema": 1, "extensions": listed})
+    audit = runner.with_audit(seen, "sm_120").data["audit"]
+    assert [each["status"] for each in audit] == ["PTX-JIT", "NONE"]
+    assert [each["sha256"] for each in audit] == [sha256(path) for path in paths]
+    told = list(audited.limits(cell(target="sm_120", vllm="0.33.0"), {"audit": audit}))
+    assert told[0].endswith("R580 or newer")
+    assert runner.with_audit(seen, "cpu") is seen
