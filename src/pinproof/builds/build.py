@@ -157,6 +157,7 @@ def of(
     commit: str = "",
     archive: Pin | None = None,
     cuda: str = "",
+    attention: Source | None = None,
     env: tuple[tuple[str, str], ...] = (),
     patches: tuple[Patch, ...] = (),
     compiler: str = "",
@@ -166,7 +167,7 @@ def of(
 
     `commit` is what a git reference resolved to, `archive` what the source archive of a release is
     known by; a moving name must not be part of a key. `cuda` is the release of the toolkit where
-    the cell takes the one that is installed.
+    the cell takes the one that is installed, `attention` another source of vLLM's FlashAttention.
     """
     value = axes.parse(project, cell.axis(project))
     if value.kind is axes.Kind.GIT:
@@ -184,6 +185,7 @@ def of(
         profile=profile,
         env=env,
         patches=patches,
+        attention=attention if project == "vllm" else None,
         compiler=compiler,
         platform=platform,
     )

@@ -36,6 +36,7 @@ _TARGET = Form(r"cpu|sm_[1-9]\d{1,2}", '"cpu", or an architecture such as "sm_12
 _PACKAGE = Form(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a package")
 _VARIABLE = Form(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and underscores, the first no digit")
 _CONDA = Form(r"([a-z0-9][a-z0-9._-]{0,39})?", "the name of a specification in envs/")
+_ATTENTION = Form(r"(git:\S+|git\+\S+@\S+)?", "git:REF or git+URL@REF")
 _DAY = Form(r"(\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]))?", "a day, such as 2026-11-23")
 _ADDRESS = Form(
     r"((https?|file)://[^\s@?#]+)?",
@@ -103,6 +104,11 @@ class Override:
         about="patch files for the source of each project that is built, from the project's root",
         default={},
         keys=BUILT,
+    )
+    attention: str = option(
+        about="what a vLLM that is built takes its FlashAttention from, with code for the GPU",
+        default="",
+        form=_ATTENTION,
     )
     requirements: tuple[str, ...] = option(about="more to install", default=())
     without: tuple[str, ...] = option(
@@ -248,7 +254,8 @@ class Settings:
     """What a matrix and its overrides give to one cell.
 
     ``timeouts`` names every stage, ``patches`` are project and file. ``conda`` is the environment
-    that a cell of that back end stands on, "" where nothing names one.
+    that a cell of that back end stands on, "" where nothing names one. ``attention`` is the source
+    of a built vLLM's FlashAttention, "" for its own.
     """
 
     backend: Backend
@@ -261,6 +268,7 @@ class Settings:
     timeouts: tuple[tuple[str, float], ...]
     exclude_newer: str
     conda: str = ""
+    attention: str = ""
 
 
 def settings(matrix: Matrix, cell: Cell) -> Settings:
@@ -291,6 +299,7 @@ def settings(matrix: Matrix, cell: Cell) -> Settings:
         without=tuple(dict.fromkeys(name for each in chosen for name in each.without)),
         timeouts=tuple(timeouts.items()),
         exclude_newer=matrix.exclude_newer,
+        attention=next((each.attention for each in reversed(chosen) if each.attention), ""),
     )
 
 

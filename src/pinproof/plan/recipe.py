@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinproof.builds import build as builds
-from pinproof.builds import declared, toolkit
+from pinproof.builds import declared, source, toolkit
 from pinproof.builds.build import Build, Patch
 from pinproof.builds.declared import Declared
+from pinproof.builds.source import Source
 from pinproof.evidence.evidence import digest_of
 from pinproof.locks import lock as locks
 from pinproof.locks.fixed import Fixed, applied
@@ -50,7 +51,8 @@ class CellWork:
     build's owner as far as it is there. ``system`` is what the interpreter of the `system` back end
     brings (name to version), ``records`` the sha256 of each RECORD of these. ``conda`` is the
     digest of the conda packages that the environment stands on, "" without any, ``cuda`` the
-    release of this machine's toolkit where something is built with the installed one.
+    release of this machine's toolkit where something is built with the installed one, and
+    ``attention`` what a built vLLM takes its FlashAttention from, None for its own.
     """
 
     cell: Cell
@@ -72,6 +74,7 @@ class CellWork:
     patches: Mapping[str, tuple[Patch, ...]] = field(default_factory=dict)
     tools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     archives: Mapping[str, Pin] = field(default_factory=dict)
+    attention: Source | None = None
 
     @property
     def timeouts(self) -> dict[str, float]:
@@ -94,6 +97,7 @@ class CellWork:
                 commit=self.commits.get(project, ""),
                 archive=self.archives.get(project),
                 cuda=self.cuda,
+                attention=self.attention,
                 env=self.settings.build_env,
                 patches=self.patches.get(project, ()),
                 compiler=self.compiler,
@@ -195,6 +199,7 @@ def of(
         platform=machine.platform if machine else "",
         commits={"vllm": found.commit} if found else {},
         tools={"vllm": found.build} if found else {},
+        attention=_attention(settings.attention) if found and settings.attention else None,
         patches={
             project: tuple(
                 Patch.read(root() / file) for name, file in settings.patches if name == project
@@ -212,6 +217,12 @@ def _declared(cell: Cell, fixed: Iterable[Fixed]) -> Declared:
     value = axes.parse("vllm", cell.axis("vllm"))
     commit = next((each.commit for each in fixed if each.axis == "vllm" and each.commit), value.ref)
     return declared.of(replace(value, ref=commit))
+
+
+@functools.cache
+def _attention(text: str) -> Source:
+    """Return the source of vLLM's FlashAttention; a moving name is asked once in a run."""
+    return source.describe(source.ATTENTION, text)
 
 
 def resolving(work: CellWork) -> plan.Work:

@@ -158,6 +158,35 @@ def test_a_reference_that_moved_is_another_build_and_another_lock(tmp_path: Path
     assert len(set(builds_of)) == 2
 
 
+def test_a_matrix_can_build_vllms_flash_attention_for_the_gpu(tmp_path: Path) -> None:
+    repository(tmp_path / "vllm", VLLM)
+    (tmp_path / "x").mkdir()
+    commit = repository(tmp_path / "x" / "flash", {"CMakeLists.txt": ""})
+    url = f"git+file://{tmp_path}"
+    (tmp_path / "matrix.toml").write_text(
+        f"""
+        format = 1
+        [targets.sm_120]
+        [[matrix]]
+        name = "v"
+        target = "sm_120"
+        axes = {{ torch = ["2.14.1"], cuda = ["13.0"], vllm = ["{url}/vllm@main"] }}
+        [[matrix.overrides]]
+        select = 'vllm.kind == "git"'
+        attention = "{url}/x/flash@main"
+        """
+    )
+    matrix = matrixfile.load(tmp_path / "matrix.toml").named("v")
+    asked = cell(target="sm_120", vllm=f"{url}/vllm@main", cuda="13.0", torch="2.14.1")
+    work = recipe.of(asked, matrix, python="3.12", machine=empty_cells.CPU)
+    (build,) = replace(work, lock=Lock(python="3.12")).builds
+    assert build.attention is not None
+    assert build.inputs()["attention"] == f"git {commit}"
+    assert build.inputs()["edits"] == ["native FlashAttention 2"]
+    (own,) = replace(work, lock=Lock(python="3.12"), attention=None).builds
+    assert own.key != build.key
+
+
 @pytest.mark.parametrize(
     ("ref", "files", "said", "conflict"),
     [
