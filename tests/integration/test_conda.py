@@ -54,8 +54,11 @@ class Project:
         (root / "matrix.toml").write_text(MATRIX)
 
     def pinproof(self, *words: str, **env: str) -> Ended:
+        return self.python("-m", "pinproof", *words, **env)
+
+    def python(self, *words: str, **env: str) -> Ended:
         done = subprocess.run(
-            [sys.executable, "-m", "pinproof", *words],
+            [sys.executable, *words],
             cwd=self.root,
             env={
                 **os.environ,
@@ -512,3 +515,34 @@ def test_a_channel_with_a_broken_index_is_told_and_leaves_the_old_lock(
     assert "Traceback" not in ended.text
     assert "envs/cuda-13.0.yml" in ended.err
     assert project.lock.read_bytes() == before
+
+
+def test_a_wheelhouse_carries_the_conda_packages_to_a_machine_without_a_network(
+    project: Project,
+) -> None:
+    project.locked()
+    wheels, house = project.root / "index", project.root / "house"
+    make_wheel(wheels, "torch", "2.13.0+cpu")
+    for name in ("numpy", "pytest", "triton"):
+        make_wheel(wheels, name, "99.0")
+    (project.root / "matrix.toml").write_text(MATRIX.partition("[[matrix.overrides]]")[0])
+    index = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    code = """
+from pathlib import Path
+from pinproof.locks import collect
+order = collect.Order(
+    matrix_file=Path("matrix.toml"), matrix="small", out=Path("house"),
+    python="3.99", platform=collect.this_platform(),
+)
+collect.make(order)
+"""
+    done = project.python("-c", code, UV_CACHE_DIR=str(project.root / "uv"), **index)
+    assert done.code == 0, done.text
+    project.channel.rename(project.channel.with_name("gone"))
+    wheels.rename(wheels.with_name("gone-too"))
+    nothing = {"PIP_CONFIG_FILE": os.devnull, "UV_CACHE_DIR": str(project.root / "uv-2")}
+    words = ("run", "--until", "install", "--offline", "--wheelhouse", str(house))
+    ended = project.pinproof(*words, **nothing)
+    assert "ok cpu-" in ended.out, ended.text
+    assert (project.cell / "lib" / "libcudart.so.13").is_file()
+    assert (project.cell / conda_channel.SITE / "torch.py").is_file()

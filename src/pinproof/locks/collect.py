@@ -20,6 +20,8 @@ from pinproof.errors import (
     ResolveError,
 )
 from pinproof.locks import gather, lockfile, wheelhouse
+from pinproof.locks.conda import locking, spec
+from pinproof.locks.conda import verbs as conda
 from pinproof.locks.gather import Tell
 from pinproof.locks.installer import Installer, installer
 from pinproof.locks.lock import Request
@@ -32,6 +34,7 @@ from pinproof.matrix import cell as cells
 from pinproof.matrix import matrixfile
 from pinproof.matrix.cell import Cell
 from pinproof.matrix.matrixfile import Matrix
+from pinproof.options import root
 from pinproof.plan import recipe
 
 #: The glibc versions that uv has a platform name for.
@@ -82,6 +85,9 @@ def make(order: Order, tell: Tell = gather.silent) -> House:
     wheels = gather.wheels(
         order.out, answers, owners, platform=order.platform, places=tool.places, tell=tell
     )
+    for name in _environments(order):
+        tell(f"fetch the conda packages of {name}", 0, 0)
+        conda.fetch(name, root(), order.out, spec.platform_of(order.platform))
     found = (entry.resolution for entry in answers.values() if entry.resolution)
     house = House(
         directory=order.out,
@@ -151,8 +157,7 @@ def host_request(requirements: tuple[str, ...], python: str, platform: str) -> R
 
 def _requests(order: Order, known: Lockfile) -> tuple[dict[str, Request], list[str]]:
     """Return the request of every cell and of the host, and what the house will not hold."""
-    matrix = matrixfile.load(order.matrix_file).named(order.matrix)
-    matrix = matrix.on(cast("Any", order.backend))
+    matrix = _matrix(order)
     chosen = cells.select(cells.expand(matrix), order.select)
     tried = [cell for cell in chosen if cell.exclusion is None]
     if not tried:
@@ -163,25 +168,43 @@ def _requests(order: Order, known: Lockfile) -> tuple[dict[str, Request], list[s
         requests[cell.id] = _request(order, matrix, cell, known)
         for project in build.needed(cell):
             notes.append(f"{project} is built from source, and its source is not collected")
-        if (own := matrixfile.settings(matrix, cell)).backend == "conda":
-            notes.append(f"the conda packages of {own.conda} are not collected")
     if order.requirements:
         requests[HOST] = host_request(order.requirements, order.python, order.platform)
     return requests, notes
 
 
+def _environments(order: Order) -> list[str]:
+    """Return the conda environments that the cells of an order stand on."""
+    matrix = _matrix(order)
+    chosen = cells.select(cells.expand(matrix), order.select)
+    own = [matrixfile.settings(matrix, cell) for cell in chosen if cell.exclusion is None]
+    return sorted(
+        {spec.standing_for(each.conda, root()) for each in own if each.backend == "conda"}
+    )
+
+
+def _matrix(order: Order) -> Matrix:
+    matrix = matrixfile.load(order.matrix_file).named(order.matrix)
+    return matrix.on(cast("Any", order.backend))
+
+
 def _request(order: Order, matrix: Matrix, cell: Cell, known: Lockfile) -> Request:
-    system = None
-    if matrixfile.settings(matrix, cell).backend == "system":
+    system, default = None, order.python
+    settings = matrixfile.settings(matrix, cell)
+    if settings.backend == "conda":
+        lock = locking.load(spec.standing_for(settings.conda, root()), root())
+        version = lock.version("python", spec.platform_of(order.platform)) or default
+        default = ".".join(version.split(".")[:2])
+    if settings.backend == "system":
         if order.installed is None:
             raise ConfigurationError(
                 f"{cell.id} stands on what the target has installed, and that is not known here",
                 remedy="run pip freeze on the target, and pass its output with --installed",
             )
         system = order.installed
-    python = ".".join(cell.axis("python", order.python).split(".")[:2])
+    python = ".".join(cell.axis("python", default).split(".")[:2])
     fixed = known.fixed(cell, python, order.platform)
-    work = recipe.of(cell, matrix, python=order.python, system=system, fixed=fixed)
+    work = recipe.of(cell, matrix, python=default, system=system, fixed=fixed)
     return replace(work.request, platform=order.platform)
 
 

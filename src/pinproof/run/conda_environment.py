@@ -29,9 +29,6 @@ from pinproof.run.integrity import Change, Row
 #: Inside an environment: how the files of its conda packages looked when they were last compared.
 LOOKS = "pinproof-conda-files.json"
 
-#: The family of environments for a CUDA that has none of its own.
-FAMILY = "cuda-13.x"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conda:
@@ -114,9 +111,7 @@ def named(name: str, store: Path) -> Conda:
             "the cell names no conda environment, and has no cuda axis that would",
             remedy=f'name one of {spec.SPECS}/ in the matrix: conda = "cuda-13.0"',
         )
-    known = spec.names(root())
-    if name not in known and name.startswith("cuda-13.") and FAMILY in known:
-        name = FAMILY
+    name = spec.standing_for(name, root())
     lock = locking.load(name, root())
     if not lock.version("python", this_platform()):
         raise ConfigurationError(

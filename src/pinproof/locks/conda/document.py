@@ -68,14 +68,18 @@ def part(value: Any, where: str, remedy: str = "") -> Part:
     return Part(values=value, where=where, remedy=remedy)
 
 
-def read(path: Path, remedy: str = "") -> Part:
+def read(path: Path, where: str, remedy: str = "") -> Part:
     """Read a YAML file. Raises ConfigurationError where it is none."""
+    return parse(text_of(path, remedy), where, remedy)
+
+
+def text_of(path: Path, remedy: str = "") -> str:
+    """Return the text of a file. Raises ConfigurationError where it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigurationError(f"{path} cannot be read: {why}", remedy=remedy) from None
-    return parse(text, str(path), remedy)
 
 
 def parse(text: str, where: str, remedy: str = "") -> Part:

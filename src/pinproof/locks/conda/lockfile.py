@@ -134,12 +134,7 @@ def parse(text: str, where: str, remedy: str = "") -> Lock:
 
 def read(path: Path, remedy: str = "") -> Lock:
     """Read a lock file, as `parse`. Raises ConfigurationError where there is none, too."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigurationError(f"{path} cannot be read: {why}", remedy=remedy) from None
-    return parse(text, path.name, remedy)
+    return parse(document.text_of(path, remedy), path.name, remedy)
 
 
 def moved(old: Lock, new: Lock) -> list[str]:

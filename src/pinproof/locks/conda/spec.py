@@ -14,6 +14,9 @@ from pinproof.locks.conda import document
 #: Where specifications and their locks lie, from the project's root.
 SPECS, LOCKS = "envs", "lockfiles"
 
+#: The environment of a CUDA that has none of its own.
+FAMILY = "cuda-13.x"
+
 #: The keys of a file: those of conda's own environment.yml, ``platforms`` as conda-lock reads it,
 #: and what the target machine is declared to have.
 KEYS = ("name", "channels", "platforms", "dependencies", "virtual-packages")
@@ -86,9 +89,21 @@ def this_platform() -> str:
     return "linux-aarch64" if host.machine() == "aarch64" else "linux-64"
 
 
+def platform_of(platform: str) -> str:
+    """Return conda's name for a platform of uv's, such as ``x86_64-manylinux_2_35``."""
+    return "linux-aarch64" if platform.startswith("aarch64") else "linux-64"
+
+
 def names(root: Path) -> list[str]:
     """Return the names of the environments that the project in `root` specifies."""
     return sorted(path.stem for path in (root / SPECS).glob("*.yml"))
+
+
+def standing_for(name: str, root: Path) -> str:
+    """Return the environment that a cell gets who asks for `name`: its own, else the family's."""
+    known = names(root)
+    own = name in known or not name.startswith("cuda-13.") or FAMILY not in known
+    return name if own else FAMILY
 
 
 def named(name: str, root: Path) -> Environment:
@@ -106,8 +121,7 @@ def named(name: str, root: Path) -> Environment:
 
 def read(path: Path) -> Environment:
     """Read a specification. Raises ConfigurationError, with the place, for what is wrong in it."""
-    whole = document.read(path)
-    whole = document.part(dict(whole.values), f"{SPECS}/{path.name}")
+    whole = document.read(path, f"{SPECS}/{path.name}")
     whole.keys(KEYS)
     name = whole.text("name")
     if name != path.stem or not _NAME.fullmatch(name):

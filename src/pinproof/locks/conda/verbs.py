@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pinproof.errors import ConfigurationError, ExitCode, InfrastructureError, did_you_mean
 from pinproof.evidence.store import Store
-from pinproof.locks.conda import locking, solve, spec
+from pinproof.locks.conda import kept, locking, solve, spec
 from pinproof.locks.conda.locking import Renewal
 from pinproof.run import process
 
@@ -67,7 +67,23 @@ def install(
     words = [str(lock), str(prefix), str(Store(store).conda), *(["--offline"] if offline else [])]
     if executable:
         words += ["--with", executable]
-    done = process.run(solve.child("install", *words), env=solve.environment())
+    return _asked("install", *words)
+
+
+def fetch(name: str, root: Path, into: Path, platform: str) -> str:
+    """Put the packages of the lock of `name` into an archive, as `kept.keep` lays them out.
+
+    Returns what was done. Raises ConfigurationError and InfrastructureError.
+    """
+    lock = locking.load(name, root)
+    if not lock.of(platform):
+        raise ConfigurationError(f"{spec.lock_file(name)} holds nothing for {platform}")
+    return _asked("fetch", str(root / spec.lock_file(name)), str(into / kept.DIRECTORY), platform)
+
+
+def _asked(*words: str) -> str:
+    """Run the child that has rattler, and return what it said."""
+    done = process.run(solve.child(*words), env=solve.environment())
     told = done.output.strip()
     if done.ok:
         return told

@@ -1,8 +1,9 @@
-"""The child that has rattler: ``python -m pinproof.locks.conda.worker solve|install ...``.
+"""The child that has rattler: ``python -m pinproof.locks.conda.worker VERB ...``.
 
-``solve ORDER OUT`` reads and leaves JSON; ``install LOCK PREFIX CACHE`` fills an environment.
-Rattler is imported nowhere else: its runtime ends many processes that called it with a signal, 40
-of 100 on a busy machine. So this one ends by ``os._exit``, when all is written.
+``solve ORDER OUT`` reads and leaves JSON; ``install LOCK PREFIX CACHE`` fills an environment, and
+``fetch LOCK CACHE PLATFORM`` only keeps its packages. Rattler is imported nowhere else: its runtime
+ends many processes that called it with a signal, 40 of 100 on a busy machine. So this one ends by
+``os._exit``, when all is written.
 """
 
 from __future__ import annotations
@@ -152,13 +153,29 @@ async def _install(
         ) from None
 
 
+def fetch(lock_path: Path, cache: Path, platform: str) -> int:
+    """Keep the packages of a lock for a platform, and return how many those are.
+
+    Raises PinproofError as `install`.
+    """
+    wanted = lockfile.read(lock_path).of(platform)
+    asyncio.run(packages.gather(wanted, cache, _download))
+    return len(wanted)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="worker", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for name, paths in (("solve", ("order", "out")), ("install", ("lock", "prefix", "cache"))):
+    for name, paths in (
+        ("solve", ("order", "out")),
+        ("fetch", ("lock", "cache")),
+        ("install", ("lock", "prefix", "cache")),
+    ):
         verb = verbs.add_parser(name)
         for path in paths:
             verb.add_argument(path, type=Path)
+        if name == "fetch":
+            verb.add_argument("platform")
     verb.add_argument("--offline", action="store_true")
     verb.add_argument("--with", dest="executable", default="")
     verb.add_argument("--from", dest="source", type=Path)
@@ -172,6 +189,9 @@ def main(words: Sequence[str]) -> int:
         if asked.verb == "solve":
             order = json.loads(asked.order.read_text(encoding="utf-8"))
             asked.out.write_text(json.dumps(solve(order)), encoding="utf-8")
+        elif asked.verb == "fetch":
+            count = fetch(asked.lock, asked.cache, asked.platform)
+            print(f"{count} packages of {asked.lock.name} for {asked.platform}")
         else:
             count = install(
                 asked.lock,
