@@ -164,3 +164,34 @@ def test_defects_lists_what_is_known_and_what_not_to_call(call: Any) -> None:
     _, text, _ = call("defects", "--json")
     found = json.loads(text, parse_constant=pytest.fail)
     assert {entry["upstream"] for entry in found["defects"]} >= {"pytorch#187506"}
+
+
+def test_json_never_writes_over_a_log_nor_any_other_file(call: Any, tmp_path: Path) -> None:
+    logs = [tmp_path / "a.log", tmp_path / "b.log"]
+    for log in logs:
+        log.write_text("ImportError: no such thing\n", encoding="utf-8")
+    first, second = map(str, logs)
+    for words in (("--json", first, second), (first, second, "--json", second)):
+        code, _, err = call("triage", *words)
+        assert (code, "name a new file" in err) == (2, True)
+    other = tmp_path / "other.json"
+    other.write_text("[1]", encoding="utf-8")
+    assert call("audit", str(tmp_path), "--arch", "sm_120", "--json", str(other))[0] == 2
+    assert call("triage", first, "--json", str(tmp_path / "none" / "out.json"))[0] == 2
+    assert not (tmp_path / "none").exists()
+    assert [log.read_text(encoding="utf-8") for log in logs] == ["ImportError: no such thing\n"] * 2
+    assert other.read_text(encoding="utf-8") == "[1]"
+
+
+def test_json_goes_to_a_file_again_and_again_or_alone_to_standard_output(
+    call: Any, tmp_path: Path
+) -> None:
+    log, file = tmp_path / "a.log", tmp_path / "out.json"
+    log.write_text("ImportError: no such thing\n", encoding="utf-8")
+    for _ in range(2):
+        code, out, _ = call("triage", str(log), "--json", str(file))
+        assert code == 1
+        assert "ImportError" in out
+    code, out, err = call("triage", str(log), "--json", "-")
+    assert json.loads(out) == json.loads(file.read_text(encoding="utf-8"))
+    assert "ImportError" in err

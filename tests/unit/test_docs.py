@@ -135,7 +135,9 @@ def test_every_verdict_is_explained(page: str) -> None:
 def test_every_cell_that_a_page_names_is_one_of_the_shipped_matrices(path: Path) -> None:
     file = matrixfile.load(ROOT / "matrix.toml")
     known = {each.id for matrix in file.matrices for each in cell.expand(matrix)}
-    text = update_docs.BLOCK.sub("", path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    if path.name != "cli.md":  # the others quote runs, whose cells may be gone
+        text = update_docs.BLOCK.sub("", text)
     assert set(re.findall(r"\b(?:cpu|sm\d+)-[0-9a-f]{6}\b", text)) <= known
 
 

@@ -15,7 +15,7 @@ from pinproof.builds.cache import Cache, Pruned, Record
 from pinproof.builds.project import knobs, reads_torch
 from pinproof.builds.source import Kind
 from pinproof.errors import ConfigurationError, ResolveError, did_you_mean
-from pinproof.evidence.store import read_json, write_json
+from pinproof.evidence.store import read_json
 from pinproof.locks import installer, resolve
 from pinproof.run import environment
 from pinproof.run.machine import this_machine
@@ -106,12 +106,10 @@ def build(
     say: Say,
     *,
     jobs: int | None = None,
-    json: Path | None = None,
-) -> str:
-    """Build it, or take it from the cache of `store`, and say what the wheel holds.
+) -> tuple[str, dict[str, Any]]:
+    """Build it, or take it from the cache of `store`; say what the wheel holds.
 
-    `json` is where its record is written, with the place of the wheel. Raises what `make.make`
-    raises.
+    Returns that text, and its record with the place of the wheel. Raises what `make.make` raises.
     """
     if wanted.source.kind is Kind.WHEEL:
         raise ConfigurationError(
@@ -127,10 +125,9 @@ def build(
     site = make.Site(python=python.absolute(), toolkit=home, env={**env, "PATH": tools}, jobs=jobs)
     held = Cache(store / "builds")
     made = make.make(wanted, held, site, say)
-    if json is not None:
-        write_json(json, {**made.to_json(), "path": str(held.wheel_path(made))})
+    path = str(held.wheel_path(made))
     held_code = [f"{each['status']:<11} {each['file']}  {_units(each)}" for each in made.libraries]
-    return "\n".join([str(held.wheel_path(made)), _line(made), *held_code])
+    return "\n".join([path, _line(made), *held_code]), {**made.to_json(), "path": path}
 
 
 def cache(action: str, store: Path, days: float) -> tuple[list[str], bool]:

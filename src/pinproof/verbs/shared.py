@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from pinproof.command import Asked, option, switch
+from pinproof.command import Asked, Option, option, switch
+from pinproof.errors import ConfigurationError
+from pinproof.evidence.store import read_json, write_json
 from pinproof.options import Options, root
 from pinproof.plan.stage import Stage
 
@@ -72,6 +76,50 @@ def options_of(asked: Asked) -> Options:
 def given(path: Path | None, name: str) -> Path:
     """Return the path that was given, else `name` in the project."""
     return path.absolute() if path is not None else root() / name
+
+
+def json_file(about: str) -> Option:
+    """Describe ``--json FILE`` of a verb whose document says `about`; see `Document`."""
+    return option("--json", metavar="FILE", type=Path, help=f"{about} as JSON; - is the output")
+
+
+@dataclass(frozen=True)
+class Document:
+    """Where ``--json FILE`` puts a document: in that file, or for ``-`` on standard output."""
+
+    path: Path | None
+
+    @classmethod
+    def at(cls, path: Path | None, inputs: Iterable[Path] = ()) -> Document:
+        """Check `path` before any work is done.
+
+        Raises ConfigurationError for a directory that is not there, for one of `inputs`, and for
+        whatever else is no earlier document of ours: ``--json *.log`` must not write over a log.
+        """
+        if path is None or path == Path("-") or (path.parent.is_dir() and not path.exists()):
+            return cls(path)
+        remedy = "name a new file, or - for standard output"
+        if not path.parent.is_dir():
+            raise ConfigurationError(f"--json {path}: there is no such directory", remedy=remedy)
+        if any(each.exists() and path.samefile(each) for each in inputs):
+            raise ConfigurationError(f"--json {path}: that is what is to be read", remedy=remedy)
+        held = read_json(path) if path.is_file() else None
+        if not (isinstance(held, dict) and "schema" in held):
+            what = "this exists, and is no document of ours to write over"
+            raise ConfigurationError(f"--json {path}: {what}", remedy=remedy)
+        return cls(path)
+
+    @property
+    def beside(self) -> TextIO:
+        """The stream for people: with ``--json -`` standard output is the document's alone."""
+        return sys.stderr if self.path == Path("-") else sys.stdout
+
+    def write(self, document: Any) -> None:
+        """Write it where it belongs, if it was asked for."""
+        if self.path == Path("-"):
+            print_json(document)
+        elif self.path is not None:
+            write_json(self.path, document)
 
 
 def print_json(document: Any) -> None:

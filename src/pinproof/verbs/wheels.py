@@ -7,9 +7,8 @@ from pathlib import Path
 
 from pinproof.command import Asked, Verbs, option, switch
 from pinproof.errors import ExitCode
-from pinproof.evidence.store import write_json
 from pinproof.plan.stage import Stage
-from pinproof.verbs.shared import STORE, given
+from pinproof.verbs.shared import STORE, Document, given, json_file
 
 verbs = Verbs()
 
@@ -28,11 +27,11 @@ verbs = Verbs()
         default="x86_64-manylinux_2_35",
         help="whom wheels are fetched for",
     ),
-    option("--json", metavar="FILE", type=Path, help="write the findings as JSON"),
+    json_file("the findings"),
     examples=[
         "pinproof audit vllm==0.33.0 --torch torch==2.14.0",
         "pinproof audit dist/flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl --arch sm_90",
-        "pinproof audit .nox/sm120-7a3c15 --load --json audit.json",
+        "pinproof audit .nox/sm120-9c2d7b --load --json audit.json",
     ],
 )
 def audit(asked: Asked) -> ExitCode:
@@ -55,9 +54,12 @@ def audit(asked: Asked) -> ExitCode:
         load=asked.load,
         compare=asked.compare,
     )
-    found = audits.run(asked.subjects, order, lambda each: print(listing.text(each), end="\n\n"))
-    if asked.json is not None:
-        write_json(asked.json, audits.document(found))
+    document = Document.at(asked.json, map(Path, [*asked.subjects, asked.torch]))
+    out = document.beside
+    found = audits.run(
+        asked.subjects, order, lambda each: print(listing.text(each), end="\n\n", file=out)
+    )
+    document.write(audits.document(found))
     return audits.exit_code(found)
 
 
@@ -81,7 +83,7 @@ def audit(asked: Asked) -> ExitCode:
     option("--attention", metavar="SOURCE", default="", help="vLLM: its FlashAttention's source"),
     option("-j", "--jobs", metavar="N", type=int, help="compilers side by side"),
     option("--order", metavar="FILE", type=Path, help="a build as JSON, in place of the rest"),
-    option("--json", metavar="FILE", type=Path, help="write how the wheel came to be as JSON"),
+    json_file("how the wheel came to be"),
     STORE,
     examples=[
         "pinproof build flash-attn 2.8.3.post2 --arch sm_90 --profile serving --python python3",
@@ -98,7 +100,9 @@ def build(asked: Asked) -> ExitCode:
     from pinproof.builds import verbs
 
     store = given(asked.store, ".pinproof")
-    say = functools.partial(print, flush=True)
+    read = [asked.order, asked.python, Path(asked.source), *(asked.patch or ())]
+    document = Document.at(asked.json, (each for each in read if each is not None))
+    say = functools.partial(print, flush=True, file=document.beside)
     with verbs.refusing():
         wanted = (
             verbs.ordered(asked.order)
@@ -116,7 +120,9 @@ def build(asked: Asked) -> ExitCode:
                 attention=asked.attention,
             )
         )
-        print(verbs.build(wanted, store, asked.python, say, jobs=asked.jobs, json=asked.json))
+        told, record = verbs.build(wanted, store, asked.python, say, jobs=asked.jobs)
+    say(told)
+    document.write(record)
     return ExitCode.OK
 
 
@@ -145,8 +151,8 @@ def cache(asked: Asked) -> ExitCode:
     "triage",
     option("logs", metavar="LOG", nargs="+", type=Path, help="what a build or a run printed"),
     option("--stage", metavar="STAGE", help="whose log it is; else every known failure counts"),
-    option("--json", metavar="FILE", type=Path, help="write what was found as JSON"),
-    examples=["pinproof triage .pinproof/logs/sm120-7a3c15/inspect.log", "pinproof triage *.log"],
+    json_file("what was found"),
+    examples=["pinproof triage .pinproof/logs/sm120-9c2d7b/inspect.log", "pinproof triage *.log"],
 )
 def triage(asked: Asked) -> ExitCode:
     """Say which known failures logs hold, with cause and next step.
@@ -156,8 +162,8 @@ def triage(asked: Asked) -> ExitCode:
     """
     from pinproof.judge import logs
 
+    document = Document.at(asked.json, asked.logs)
     found = logs.read(asked.logs, Stage.parse(asked.stage) if asked.stage else None)
-    print(*(each.text() for each in found), sep="\n\n")
-    if asked.json is not None:
-        write_json(asked.json, logs.document(found))
+    print(*(each.text() for each in found), sep="\n\n", file=document.beside)
+    document.write(logs.document(found))
     return ExitCode.OK if all(each.is_known for each in found) else ExitCode.UNSAFE
