@@ -135,6 +135,10 @@ def correctness(*candidates: dict[str, Any], harness: str = "PASS") -> dict[str,
     }
 
 
+#: What a correctness document would say of a harness of which nothing is known.
+SILENT = {"status": "", "cases": 0, "failures": []}
+
+
 def point(
     candidate: str,
     ratio: float | None = 1.2,

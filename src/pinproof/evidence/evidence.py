@@ -65,13 +65,21 @@ class Evidence:
         return self.outcome.is_final and not self.incomplete
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON values, with its schema number."""
-        return {"schema": SCHEMA, **{each.name: getattr(self, each.name) for each in fields(self)}}
+        """Return the record as JSON values, with its schema number and a checksum over all."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        raw = {"schema": SCHEMA, **values}
+        return {**raw, "checksum": digest_of(raw)}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Evidence:
-        """Read what `to_json` wrote. Raises ValueError, KeyError or TypeError for anything else."""
+        """Read what `to_json` wrote. Raises ValueError, KeyError or TypeError for anything else.
+
+        That is also a record that was edited or damaged since, and one without a checksum.
+        """
         values = dict(raw)
+        checksum = values.pop("checksum")
+        if digest_of(values) != checksum:
+            raise ValueError("the checksum is not that of the record")
         schema = values.pop("schema")
         if schema != SCHEMA:
             raise ValueError(f"evidence of schema {schema!r}; this version reads {SCHEMA}")

@@ -103,6 +103,12 @@ class Store:
             return record if wheel.is_file() else None
         return record
 
+    def is_damaged(self, cell: str, stage: Stage, digest: str) -> bool:
+        """Say if there is a record with that digest, and it cannot be trusted."""
+        path = self.evidence_path(cell, stage, digest)
+        record = self._read(path)
+        return path.is_file() and (record is None or record.digest != digest)
+
     def latest(self, cell: str, stage: Stage) -> Evidence | None:
         """Return the newest evidence of that stage, whatever its inputs were."""
         found = self.root.joinpath("evidence", cell).glob(f"{stage}-*.json")

@@ -104,9 +104,11 @@ def judge(
         *sanitized.claims(sanitizer),
         *_missing(evidence, policy, checks),
         *((Verdict.UNVERIFIED, gap) for gap in _gaps(cell, evidence, correctness, policy)),
-        (Verdict.SAFE, numbers.summary(correctness, policy) + sanitized.summary(sanitizer)),
+        numbers.proof(correctness, policy),
     ]
     verdict, reason = min(claims, key=lambda claim: PRECEDENCE.index(claim[0]))
+    if verdict is Verdict.SAFE:
+        reason += sanitized.summary(sanitizer)
     broken = verdict is Verdict.HARNESS_BROKEN
     return Judgement(
         verdict=verdict,
@@ -178,6 +180,8 @@ def _missing(
     for stage, record in evidence.items():
         if record.outcome is Outcome.UNAVAILABLE:
             yield Verdict.UNVERIFIED, f"{stage}: {record.reason or 'cannot run here'}"
+        elif stage.measures and record.outcome is Outcome.OK and not record.data:
+            yield Verdict.UNVERIFIED, f"{stage} left nothing that it measured"
     for stage in Stage:
         if stage in wanted and stage not in evidence:
             yield Verdict.UNVERIFIED, f"{stage} did not run"

@@ -89,10 +89,17 @@ def worst_z(correctness: Correctness, policy: Policy) -> float | None:
     return max((math.inf if math.isnan(value) else value for value in found), default=None)
 
 
-def summary(correctness: Correctness, policy: Policy) -> str:
-    """Say what a SAFE cell's verdict rests on."""
+def proof(correctness: Correctness, policy: Policy) -> Claim:
+    """Claim SAFE, and what that rests on; UNVERIFIED where there is nothing that it could rest on.
+
+    This guards the word SAFE by itself, whatever the other claims overlook: our own kernel must
+    have been judged and have passed, and a candidate must have passed a check.
+    """
     checks = [check for item in correctness.candidates for check in item.asked(policy)]
     names = ", ".join(item.name for item in correctness.candidates)
     refused = len(ended(checks, UNSUPPORTED))
     tail = f", {refused} refused" if refused else ""
-    return f"{len(ended(checks, PASS))} of {len(checks)} checks pass{tail} ({names})"
+    passed = len(ended(checks, PASS))
+    if correctness.harness != PASS or not correctness.votes or not passed:
+        return Verdict.UNVERIFIED, "no check has compared the numbers of an attention"
+    return Verdict.SAFE, f"{passed} of {len(checks)} checks pass{tail} ({names})"

@@ -32,6 +32,9 @@ class Memory(Protocol):
     def load(self, cell: str, stage: Stage, digest: str) -> Evidence | None:
         """Return the evidence of exactly these inputs, or None."""
 
+    def is_damaged(self, cell: str, stage: Stage, digest: str) -> bool:
+        """Say if there is a record of exactly these inputs that cannot be trusted."""
+
     def latest(self, cell: str, stage: Stage) -> Evidence | None:
         """Return the newest evidence of that stage, or None."""
 
@@ -180,6 +183,9 @@ def _with_state(step: Step, memory: Memory, target: str, machine: str, fresh: bo
         why = f"not all could be seen ({known.incomplete})" if known.incomplete else ""
         why = why or f"{known.outcome} ({known.reason})"
         return replace(step, state=State.NEW, reason=f"last time: {why}")
+    if memory.is_damaged(step.owner, step.stage, step.digest):
+        reason = "its record is damaged, or an older version wrote it"
+        return replace(step, state=State.NEW, reason=reason)
     if step.stage is Stage.BUILD:  # its owner is its key, so another key is another owner
         last = memory.nearest(step.stage, step.inputs)
     else:

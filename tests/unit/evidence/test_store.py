@@ -1,8 +1,10 @@
 """Tests of the store: evidence whole or not at all, one run at a time."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,8 @@ from pinproof.errors import InfrastructureError
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
 from pinproof.evidence.store import Store, read_json, write_json, write_text
 from pinproof.plan.stage import Stage
+
+Edit = Callable[[dict[str, Any]], object]
 
 
 def record(started: str = "2026-11-23T10:00:00+00:00", torch: str = "2.13.0") -> Evidence:
@@ -71,6 +75,32 @@ def test_evidence_whose_inputs_were_edited_is_not_trusted(tmp_path: Path) -> Non
     raw["inputs"]["torch"] = "2.14.0"
     path.write_text(json.dumps(raw))
     assert store.load("cpu-aaaaaa", Stage.INSPECT, record().digest) is None
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda raw: raw.update(data={}),
+        lambda raw: raw.update(data={"python": None}),
+        lambda raw: raw.update(outcome="failed"),
+        lambda raw: raw.update(machine={"target": "sm_120"}),
+        lambda raw: raw.pop("checksum"),  # as versions without one wrote it
+    ],
+    ids=["no data", "null", "outcome", "machine", "no checksum"],
+)
+def test_a_record_of_which_anything_was_changed_is_no_evidence(tmp_path: Path, edit: Edit) -> None:
+    store = Store(tmp_path)
+    store.save(record())
+    name = ("cpu-aaaaaa", Stage.INSPECT, record().digest)
+    assert not store.is_damaged(*name)
+    path = store.evidence_path(*name)
+    raw = json.loads(path.read_text())
+    edit(raw)
+    path.write_text(json.dumps(raw))
+    assert store.load(*name) is None
+    assert store.latest("cpu-aaaaaa", Stage.INSPECT) is None
+    assert store.is_damaged(*name)
+    assert not store.is_damaged("cpu-aaaaaa", Stage.INSPECT, "0" * 64)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from judged import candidate, cell, check, known, point, record, whole
 
 from pinproof.errors import ExitCode
 from pinproof.evidence.evidence import Outcome
+from pinproof.judge import numbers
+from pinproof.judge.checks import Correctness
 from pinproof.judge.judgement import Judgement, exit_code, judge
 from pinproof.judge.verdict import Verdict
 from pinproof.matrix.matrixfile import Policy
@@ -75,6 +77,31 @@ def test_a_check_that_did_not_run_is_never_a_pass(stage):
     del evidence[stage]
     said = judge(CELL, evidence, SERVING)
     assert (said.verdict, said.reason) == (Verdict.UNVERIFIED, f"{stage} did not run")
+
+
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage.measures])
+def test_a_stage_that_left_no_data_is_never_a_pass(stage):
+    said = judge(CELL, {**whole(), stage: record(stage, {})}, SERVING)
+    assert said.verdict is Verdict.UNVERIFIED
+    assert said.reason == f"{stage} left nothing that it measured"
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        judged.correctness(),
+        judged.correctness(candidate("torch-cpu-flash")),
+        judged.correctness(candidate("torch-cpu-flash", check("a", uses=("training",)))),
+        judged.correctness(candidate("torch-cpu-flash", check("a"))) | {"harness": judged.SILENT},
+    ],
+    ids=["no candidate", "no check", "no check of the asked use", "no harness"],
+)
+def test_nothing_is_safe_that_no_check_has_spoken_for(nothing):
+    evidence = {**whole(), Stage.CORRECTNESS: record(Stage.CORRECTNESS, nothing)}
+    assert verdict(evidence) is not Verdict.SAFE
+    # The word itself asks for proof, whatever the other claims see.
+    claim, _ = numbers.proof(Correctness.parse(nothing), SERVING)
+    assert claim is Verdict.UNVERIFIED
 
 
 def test_a_check_that_the_matrix_does_not_ask_for_may_be_missing():

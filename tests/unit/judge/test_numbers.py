@@ -102,7 +102,7 @@ def test_a_candidate_that_is_not_available_here_does_not_count():
     hidden = candidate("sdpa-cudnn", available=False, reason="no cuDNN")
     found = Correctness.parse(judged.correctness(candidate("kernel", check("a")), hidden))
     assert list(numbers.claims(found, NOTHING, SERVING)) == []
-    assert numbers.summary(found, SERVING) == "1 of 1 checks pass (kernel)"
+    assert numbers.proof(found, SERVING) == (Verdict.SAFE, "1 of 1 checks pass (kernel)")
 
 
 def test_a_candidate_that_crashed_and_then_hid_is_still_a_crash():
@@ -152,4 +152,5 @@ def test_the_worst_z_is_that_of_the_asked_uses_also_of_gradients():
 def test_the_summary_counts_what_passed_and_what_was_refused():
     checks = [check("a"), check("b", "UNSUPPORTED"), check("c", uses=("everything",))]
     found = Correctness.parse(judged.correctness(candidate("kernel", *checks)))
-    assert numbers.summary(found, SERVING) == "1 of 2 checks pass, 1 refused (kernel)"
+    said = "1 of 2 checks pass, 1 refused (kernel)"
+    assert numbers.proof(found, SERVING) == (Verdict.SAFE, said)

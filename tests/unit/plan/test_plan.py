@@ -132,6 +132,17 @@ def test_evidence_of_a_failed_machine_is_tried_again_and_a_failed_cell_is_not(
     assert made.todo == ()
 
 
+def test_a_damaged_record_is_made_again_and_the_plan_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    remember(store, "cpu-a", stages("cpu-a"))
+    (path,) = tmp_path.glob("evidence/cpu-a/correctness-*.json")
+    path.write_text(path.read_text().replace('"seconds": 1.0', '"seconds": 2.0'))
+    ready = digest_of(stages("cpu-a")[1][2])
+    (again,) = plan.make([work("cpu-a", ready=ready)], store, machine="cpu").todo
+    assert again.stage is Stage.CORRECTNESS
+    assert again.reason == "its record is damaged, or an older version wrote it"
+
+
 def test_fresh_runs_everything_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     remember(store, "cpu-a", stages("cpu-a"))
