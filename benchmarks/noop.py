@@ -141,5 +141,5 @@ def _tox(root: Path, lock: Path) -> Run:
 def _sync() -> list[str]:
     """Return the command that fills a cell, without its environment and its lock."""
     tool = installer()
-    ((*words, _, _, _),) = Uv().install(Path(), Path(), Lock(python=PYTHON), tool)
-    return words
+    (words,) = Uv().install(Path(), Path(), Lock(python=PYTHON), tool)
+    return words[: words.index("--python")]
