@@ -27,14 +27,15 @@ NOT_SERVED = ("backward", "dropout", "alibi", "softcap")
 #: What flash-attn can be built without: each is a macro, and a call that needs it is refused.
 FEATURES = (*NOT_SERVED, "local", "uneven_k")
 
-#: Units of flash-attn by how long they take, the slowest first. Measured for sm_90, serving without
-#: uneven_k, in seconds of a processor: split 128 causal 67, forward 128 52, no backward at all 11.
-#: Without the causal mask a unit holds kernels with a window too.
+#: Units of flash-attn by how long they take, the slowest first: measured on 16 cores for sm_90,
+#: serving without uneven_k (seconds of the slowest of each: 135, 111, 101, 99, 87, 86, 72, 66; an
+#: empty one took 17). Without the causal mask a unit holds kernels with a window too.
 SLOWEST = (
-    *(rf"flash_fwd_split_hdim{size}_\w+?16_sm" for size in (256, 128, 64, 192, 96)),
-    *(rf"flash_fwd_split_hdim{size}_" for size in (256, 128, 64, 192, 96)),
-    *(rf"flash_fwd_hdim{size}_\w+?16_sm" for size in (256, 128, 192, 96)),
-    *("flash_fwd_split_hdim32_", "flash_api", r"flash_fwd_hdim(128|256)_", "flash_fwd_"),
+    *(rf"flash_fwd_split_hdim{size}_\w+?16_sm" for size in (128, 64, 256, 96, 192, 32)),
+    *(rf"flash_fwd_split_hdim{size}_" for size in (64, 128, 96)),
+    *(r"flash_fwd_hdim128_\w+?16_sm", "flash_fwd_split_"),
+    *(r"flash_fwd_hdim256_\w+?16_sm", "flash_fwd_hdim128_", "flash_fwd_hdim256_"),
+    *("flash_fwd_hdim96_", "flash_fwd_hdim192_", "flash_fwd_", "flash_bwd_hdim", "flash_api"),
 )
 
 #: The backward's units; where it is left out they hold nothing that runs.

@@ -70,12 +70,15 @@ def test_the_slowest_units_of_flash_attn_are_named_before_the_others() -> None:
     ranks = [
         next(n for n, pattern in enumerate(project.SLOWEST) if re.search(pattern, unit))
         for unit in (
-            "flash_fwd_split_hdim256_bf16_sm80",
-            "flash_fwd_split_hdim64_fp16_sm80",
+            "flash_fwd_split_hdim128_bf16_sm80",
+            "flash_fwd_split_hdim32_bf16_sm80",
             "flash_fwd_split_hdim64_fp16_causal_sm80",
+            "flash_fwd_hdim128_bf16_sm80",
+            "flash_fwd_split_hdim256_fp16_causal_sm80",
             "flash_fwd_hdim256_bf16_sm80",
-            "flash_api",
+            "flash_fwd_hdim96_bf16_causal_sm80",
             "flash_fwd_hdim32_bf16_sm80",
+            "flash_api",
         )
     ]
     assert ranks == sorted(set(ranks))
