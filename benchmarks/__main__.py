@@ -19,6 +19,7 @@ from benchmarks import (
     disk,
     expansion,
     listing,
+    locking,
     noop,
     rattler_exit,
     second_run,
@@ -29,6 +30,7 @@ from pinproof.run.machine import this_machine
 CLAIMS: dict[str, Callable[[Path], Claim]] = {
     "expansion": expansion.claim,
     "listing": listing.measure,
+    "locking": locking.measure,
     "second-run": second_run.measure,
     "noop": noop.measure,
     "creation": creation.measure,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from packaging.requirements import Requirement
@@ -41,53 +41,40 @@ def solve(
     Raises Unanswered for the first that is none: then the others are stopped.
     """
     answers: dict[str, Answer] = {}
-    left = dict(requests)
-    archives = functools.cache(functools.partial(_archives, tool))
-    while left:
-        # Small ones first: what they come to may answer the larger ones.
-        ready = {
-            question: request
-            for question, request in left.items()
-            if not any(_is_part(other, request) for other in left.values())
-        }
-        left = {question: left[question] for question in left.keys() - ready.keys()}
-        known = [(requests[question], answer) for question, answer in answers.items()]
-        implied = {
-            question: _implied(request, known, archives) for question, request in ready.items()
-        }
-        answers |= {question: each for question, each in implied.items() if each is not None}
-        open_ones = {question: ready[question] for question in ready if implied[question] is None}
-        _ask(tool, open_ones, answers, tell, len(requests))
-    return answers
-
-
-def _ask(
-    tool: Installer,
-    requests: Mapping[str, Request],
-    answers: dict[str, Answer],
-    tell: Callable[[str, int, int], None],
-    total: int,
-) -> None:
+    # Small ones first: what they come to may answer the larger ones.
+    parts = {
+        question: {each for each, small in requests.items() if _is_part(small, request)}
+        for question, request in requests.items()
+    }
     stop = threading.Event()
+    archives = functools.cache(functools.partial(_archives, tool))
 
     def one(question: str) -> Answer:
+        request = requests[question]
+        known = [(requests[part], answers[part]) for part in parts[question]]
         try:
-            return resolve(requests[question], tool, cancel=stop)
+            return _implied(request, known, archives) or resolve(request, tool, cancel=stop)
         except ResolveError as error:
             if error.conflict:
                 return error
             raise Unanswered(question, error) from None
 
     with ThreadPoolExecutor(SOLVERS) as pool:
-        waiting = {pool.submit(one, question): question for question in requests}
+        left, running = dict.fromkeys(requests), dict[Future[Answer], str]()
         try:
-            for done in as_completed(waiting):
-                answers[waiting[done]] = done.result()
-                tell(waiting[done], len(answers), total)
+            while left or running:
+                for question in [each for each in left if parts[each] <= answers.keys()]:
+                    running[pool.submit(one, question)] = question
+                    del left[question]
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    question = running.pop(done)
+                    answers[question] = done.result()
+                    tell(question, len(answers), len(requests))
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
+    return answers
 
 
 def _is_part(small: Request, large: Request) -> bool:
