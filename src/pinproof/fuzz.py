@@ -181,7 +181,7 @@ def _search(
     words += ["--seconds", f"{hunt.seconds:g}", "--seed", str(hunt.seed)]
     words += ["--out", str(folder), "--json", str(result)]
     ended = process.run(
-        shielded(words, home, runner.shared(store)),
+        shielded(words, home, runner.shared(store, work)),
         env=isolated_env(os.environ, runner.cell_env(work, home)),
         timeout=hunt.seconds + MARGIN,
         on_line=lambda line: print(line.rstrip("\n"), file=out, flush=True),

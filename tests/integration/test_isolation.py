@@ -20,6 +20,8 @@ import pytest
 from checkouts import ROOT
 from wheels import make_wheel
 
+from pinproof.locks.installer import find_uv
+
 TORCHES = ("1.0+cpu", "2.0+cpu")
 
 #: The torch of these cells: leaves one file for every process that imports it.
@@ -88,6 +90,14 @@ import ctypes, os, sys
 ctypes.CDLL(None).prctl(24, 1)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE: root only, and gone by exec
 os.execv(sys.executable, [sys.executable, "-c", sys.argv[1], *sys.argv[2:]])
 """
+
+
+NO_NAMESPACES = pytest.mark.skipif(
+    subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode != 0
+    and subprocess.run(["unshare", "-Um", "true"], check=False, capture_output=True).returncode
+    != 0,
+    reason="this machine makes no mount namespaces",
+)
 
 
 @dataclass
@@ -163,12 +173,13 @@ class World:
             "NCCL_DEBUG": "TRACE",
         }
 
-    def run(self) -> str:
-        """Prove both cells as far as inspect, from the poisoned shell."""
+    def run(self, *more: str) -> str:
+        """Prove the cells as far as inspect, from the poisoned shell."""
         told = self.home / "told"
         for file in told.iterdir():
             file.unlink()
         words = ["run", "--matrix-file", f"{self.home}/project/matrix.toml", "--until", "inspect"]
+        words += more
         done = subprocess.run(
             [sys.executable, "-c", RUN, json.dumps(self.poison), *words],
             cwd=self.home / "project",
@@ -298,12 +309,7 @@ def test_who_replaces_a_file_in_one_cell_changes_no_other(world: World) -> None:
     assert "triton.py was edited after its install" in world.run()
 
 
-@pytest.mark.skipif(
-    subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode != 0
-    and subprocess.run(["unshare", "-Um", "true"], check=False, capture_output=True).returncode
-    != 0,
-    reason="this machine makes no mount namespaces",
-)
+@NO_NAMESPACES
 def test_no_cell_can_write_into_a_cache_another_cell_or_its_own_packages(tmp_path: Path) -> None:
     world = write(tmp_path)
     matrix(world, [])
@@ -324,3 +330,21 @@ def test_no_cell_can_write_into_a_cache_another_cell_or_its_own_packages(tmp_pat
         assert seen["writes"].pop(str(tmp_path / "open")) == "written"
         assert set(seen["writes"].values()) == {"EROFS"}, seen["writes"]
     assert {path: path.read_bytes() for path in closed if path.exists()} == before
+
+
+@NO_NAMESPACES
+def test_no_cell_can_write_into_the_packages_of_the_system_that_it_stands_on(
+    tmp_path: Path,
+) -> None:
+    world = write(tmp_path)
+    python = tmp_path / "system" / "bin" / "python"
+    env = {**os.environ, "UV_CACHE_DIR": f"{tmp_path}/cache", "UV_OFFLINE": "1"}
+    subprocess.run([find_uv(), "venv", "-q", "--python", sys.executable, "system"], cwd=tmp_path)
+    words = [find_uv(), "pip", "install", "-q", "--find-links", world.home / "wheels", "--no-index"]
+    torch = [f"torch=={TORCHES[0]}", "lib"]
+    subprocess.run([*words, "--python", python, *torch], env=env, check=True)
+    (lib,) = (tmp_path / "system").glob("lib/python*/site-packages/lib.py")
+    matrix(world, [lib, lib.with_name("new.py")])
+    out = world.run("--backend", "system", "--python", str(python))
+    assert {each["version"] for each in world.told} == {TORCHES[0]}, out
+    assert {each for seen in world.told for each in seen["writes"].values()} == {"EROFS"}

@@ -49,10 +49,11 @@ class CellWork:
     what the git references of its builds name, ``archives`` the source archives of its releases,
     ``tools`` what a project says that it is built with, ``built`` the sha256 of each wheel by its
     build's owner as far as it is there. ``system`` is what the interpreter of the `system` back end
-    brings (name to version), ``records`` the sha256 of each RECORD of these. ``conda`` is the
-    digest of the conda packages that the environment stands on, "" without any, ``cuda`` the
-    release of this machine's toolkit where something is built with the installed one, and
-    ``attention`` what a built vLLM takes its FlashAttention from, None for its own.
+    brings (name to version), ``records`` the sha256 of each RECORD of these, ``sites`` the
+    directories that they lie in. ``conda`` is the digest of the conda packages that the environment
+    stands on, "" without any, ``cuda`` the release of this machine's toolkit where something is
+    built with the installed one, and ``attention`` what a built vLLM takes its FlashAttention from,
+    None for its own.
     """
 
     cell: Cell
@@ -61,6 +62,7 @@ class CellWork:
     request: Request
     system: Mapping[str, str] = field(default_factory=dict)
     records: Mapping[str, str] = field(default_factory=dict)
+    sites: tuple[Path, ...] = ()
     conda: str = ""
     cuda: str = ""
     day: str = ""
@@ -146,6 +148,7 @@ def of(
     python: str,
     system: Mapping[str, str] | None = None,
     records: Mapping[str, str] | None = None,
+    sites: Iterable[Path] = (),
     conda: str = "",
     today: str = "",
     machine: Machine | None = None,
@@ -154,7 +157,8 @@ def of(
     """Return the work of `cell` before anything is resolved; `python` is the default version.
 
     `system` holds name and version of what the interpreter of the `system` back end brings, and
-    `records` the sha256 of each RECORD of these; `conda` is the digest of its conda packages.
+    `records` the sha256 of each RECORD of these, `sites` where they lie; `conda` is the digest of
+    its conda packages.
     `machine` is the one that builds what has no wheel. `fixed` is what its moving
     values stand for.
 
@@ -191,6 +195,7 @@ def of(
         fixed=fixed,
         system=system or {},
         records=records or {},
+        sites=tuple(sites),
         conda=conda,
         cuda=toolkit.installed(os.environ) if built and cell.axis("cuda") == Kind.INSTALLED else "",
         day=today if moves else "",

@@ -96,6 +96,7 @@ class Preparation:
                     python=python,
                     system=system.packages if system else None,
                     records=system.records if system else None,
+                    sites=map(Path, system.paths) if system else (),
                     conda=backend.contents,
                     today=now()[:10],
                     machine=self.machine,

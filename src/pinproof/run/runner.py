@@ -233,7 +233,7 @@ class Runner:
             python=backend.python(lock.python),
             venv_backend=backend.nox,
             venv_params=backend.params,
-            commands=(shielded(words, home, shared(self.executor.store)),),
+            commands=(shielded(words, home, shared(self.executor.store, work)),),
             env={**self._outside, **env},
             out=out,
         )
@@ -288,10 +288,14 @@ def cell_env(work: CellWork, home: Path) -> dict[str, str]:
     }
 
 
-def shared(store: Store) -> tuple[Path, ...]:
-    """Return the directories that cells share, and that none may write: caches and evidence."""
+def shared(store: Store, work: CellWork) -> tuple[Path, ...]:
+    """Return the directories that cells share, and that none may write.
+
+    Caches, evidence, and the packages of the interpreter that cells of the system back end are on.
+    """
     own = ("evidence", "results", store.inodes.parent.name)
-    return (uv_cache(), store.builds, store.conda, *(store.root / name for name in own))
+    places = (store.root / name for name in own)
+    return (uv_cache(), store.builds, store.conda, *places, *work.sites)
 
 
 def with_audit(evidence: Evidence, target: str) -> Evidence:
