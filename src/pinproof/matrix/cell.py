@@ -20,8 +20,10 @@ from pinproof.matrix.schema import Where
 
 __all__ = ["Cell", "Exclusion", "expand", "matches", "select"]
 
-#: Hexadecimal digits in an id. Six keep it readable; `select` refuses two cells with one id.
+#: Hexadecimal digits in an id. Six keep it readable; where two cells of a matrix would share
+#: them, both get the longer form: of a million cells, 32,000 pairs share six, and none sixteen.
 DIGITS = 6
+LONGER = 16
 
 #: Verdicts of rules that are remembered per group of axes, so that memory stays flat.
 REMEMBERED = 32_768
@@ -80,8 +82,7 @@ def matches(cell: Cell, text: str) -> bool:
 def select(cells: Iterable[Cell], text: str = "") -> list[Cell]:
     """Return the cells for which the expression `text` is known to be true; all for "".
 
-    Raises ConfigurationError where none is, with some of the values that there are, and where
-    two cells that can be tried share an id.
+    Raises ConfigurationError where none is, with some of the values that there are.
     """
     known = list(cells)
     wanted = facts.selector(text) if text else None
@@ -96,31 +97,17 @@ def select(cells: Iterable[Cell], text: str = "") -> list[Cell]:
             f"{text!r} matches none of {len(known)} cells",
             remedy=f"there is {matrixcheck.describe(wanted.names, values)}",
         )
-    _check_ids(chosen)
     return chosen
-
-
-def _check_ids(cells: Iterable[Cell]) -> None:
-    """See that an id stands for one combination: evidence is kept under it."""
-    seen: dict[str, Cell] = {}
-    for cell in cells:
-        other = seen.setdefault(cell.id, cell)
-        if cell.exclusion is None and axis.meaning(cell.axes) != axis.meaning(other.axes):
-            raise ConfigurationError(
-                f"two cells have the id {cell.id}: {other.label}, and {cell.label}",
-                cause="ids are short, and this run is very large",
-                remedy="select fewer cells",
-            )
 
 
 def _expand(matrix: Matrix, known: Rules) -> Iterator[Cell]:
     name, target = matrix.name, matrix.target
-    fragments = _Fragments()
+    ids = _Ids(matrix)
     for axes, combinations in _products(matrix):
-        exclusion = _excluder(matrix, known, axes)
+        exclusion = _excluder(matrix, known, axes, ids)
         for pairs in combinations:
             yield Cell(
-                id=_id(target, "".join([fragments[pair] for pair in pairs])),
+                id=ids.of(pairs),
                 matrix=name,
                 target=target,
                 axes=pairs,
@@ -151,13 +138,42 @@ class _Fragments(dict[Pair, str]):
         return text
 
 
-def _id(target: str, fragments: str) -> str:
-    digits = blake2s(f"{target}\n{fragments}".encode()).hexdigest()[:DIGITS]
-    if "e" in digits[1:-1] and digits.replace("e", "", 1).isdigit():
-        # Nox compares names as expressions: of "cpu-8e0591" and "cpu-2e7232", both minus infinity
-        # to it, `nox -s` would run the two.
-        digits = digits.replace("e", "g")
-    return f"{target.replace('_', '')}-{digits}"
+class _Ids:
+    """The ids of the cells of a matrix: the same on every machine, whichever cells are chosen."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self._prefix = matrix.target.replace("_", "")
+        self._hash = blake2s(f"{matrix.target}\n".encode())
+        self._fragments = _Fragments()
+        self._shared = self._find_shared(matrix)
+
+    def of(self, pairs: Iterable[Pair]) -> str:
+        """Return the id of a combination of the matrix."""
+        digits = self._digest(pairs).hex()
+        digits = digits[: LONGER if digits[:DIGITS] in self._shared else DIGITS]
+        if "e" in digits[1:-1] and digits.replace("e", "", 1).isdigit():
+            # Nox compares names as expressions: of "cpu-8e0591" and "cpu-2e7232", both minus
+            # infinity to it, `nox -s` would run the two.
+            digits = digits.replace("e", "g")
+        return f"{self._prefix}-{digits}"
+
+    def _digest(self, pairs: Iterable[Pair]) -> bytes:
+        said = self._hash.copy()
+        said.update("".join([self._fragments[pair] for pair in pairs]).encode())
+        return said.digest()
+
+    def _find_shared(self, matrix: Matrix) -> frozenset[str]:
+        """Return the short digits that stand for more than one cell; takes 2 MiB at any size."""
+        seen = bytearray(1 << 4 * DIGITS - 3)  # a bit for each that there can be
+        shared = set()
+        for _, combinations in _products(matrix):
+            for pairs in combinations:
+                digest = self._digest(pairs)
+                number = int.from_bytes(digest[: DIGITS // 2])
+                if seen[number >> 3] & 1 << (number & 7):
+                    shared.add(digest.hex()[:DIGITS])
+                seen[number >> 3] |= 1 << (number & 7)
+        return frozenset(shared)
 
 
 #: A reason to exclude, with its rank: of several the first one is named.
@@ -166,7 +182,7 @@ _Condition = tuple[Expression, tuple[int, Exclusion]]
 
 
 def _excluder(
-    matrix: Matrix, known: Rules, axes: tuple[str, ...]
+    matrix: Matrix, known: Rules, axes: tuple[str, ...], ids: _Ids
 ) -> Callable[[tuple[Pair, ...]], Exclusion | None]:
     """Return the function from a combination of `axes` to the first reason to exclude it.
 
@@ -191,7 +207,7 @@ def _excluder(
             try:
                 found = remembered[key]
             except KeyError:
-                found = _first(conditions, matrix, known.facts, pairs)
+                found = _first(conditions, matrix, known.facts, pairs, ids)
                 if len(remembered) < REMEMBERED:
                     remembered[key] = found
             if found is not None and (best is None or found[0] < best[0]):
@@ -209,14 +225,13 @@ def _own(matrix: Matrix) -> Iterator[tuple[Expression, Exclusion]]:
 
 
 def _first(
-    conditions: Iterable[_Condition], matrix: Matrix, known: Facts, pairs: tuple[Pair, ...]
+    conditions: Iterable[_Condition],
+    matrix: Matrix,
+    known: Facts,
+    pairs: tuple[Pair, ...],
+    ids: _Ids,
 ) -> _Found:
-    fragments = _Fragments()
-    others = {
-        "target": matrix.target,
-        "matrix": matrix.name,
-        "id": _id(matrix.target, "".join(fragments[pair] for pair in pairs)),
-    }
+    others = {"target": matrix.target, "matrix": matrix.name, "id": ids.of(pairs)}
     look = known.look(dict(pairs), others)
     return next((found for when, found in conditions if when.holds(look)), None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import collections
 import dataclasses
 import re
 import tracemalloc
@@ -119,6 +120,27 @@ def test_no_two_ids_are_one_expression_since_nox_would_run_both_for_either() -> 
     assert len({_as_nox_reads(each) for each in ids}) == len(ids) > 3990
 
 
+def test_cells_that_would_share_an_id_have_longer_ones_and_no_other_cell_another_one() -> None:
+    versions = tuple(f"{number}.0" for number in range(3, 103))
+    axes = {"torch": versions, "vllm": versions}
+    matrix = Matrix(name="big", target="sm_90", axes=axes, limit=10_000)
+    cells = list(expand(matrix))
+    longer = [cell for cell in cells if len(cell.id) > len("sm90-123456")]
+    assert len({cell.id for cell in cells}) == len(cells)
+    assert longer
+    short = collections.Counter(cell.id[:11] for cell in cells)
+    assert {cell.id[:11] for cell in longer} == {each for each, count in short.items() if count > 1}
+    for cell in (*cells[:5], *longer):
+        alone = id_of("sm_90", **dict(cell.axes))
+        assert cell.id.startswith(alone) or "g" in cell.id
+    reverse = {name: values[::-1] for name, values in axes.items()}
+    assert {cell.id for cell in expand(dataclasses.replace(matrix, axes=reverse))} == {
+        cell.id for cell in cells
+    }
+    (chosen,) = select(cells, f"id == '{longer[0].id}'")
+    assert chosen == longer[0]
+
+
 def _as_nox_reads(name: str) -> str:
     try:
         return ast.dump(ast.parse(name))
@@ -205,12 +227,3 @@ def test_a_selection_with_an_unknown_name_is_refused_even_where_there_is_nothing
 ):
     with pytest.raises(ConfigurationError, match="Did you mean 'torch'"):
         select([], "torhc == '2.8.0'")
-
-
-def test_two_cells_with_one_id_are_refused_since_evidence_is_kept_under_it() -> None:
-    one, *_ = expand(MATRIX)
-    other = dataclasses.replace(one, axes=(("torch", "2.13.0"),))
-    with pytest.raises(ConfigurationError, match=f"two cells have the id {one.id}"):
-        select([one, other])
-    again = dataclasses.replace(one, matrix="other")
-    assert select([one, again]) == [one, again]
