@@ -53,7 +53,16 @@ def make(root: Path) -> Path:
         "site-packages/greeting.py": "WORDS = 'hello from conda'\n",
         **dist_info("greeting", "1.0", "site-packages"),
     }
-    add(root, "greeting", "1.0", noarch="python", files=files, depends=["python >=3.11", "pip"])
+    add(
+        root,
+        "greeting",
+        "1.0",
+        noarch="python",
+        files=files,
+        depends=["python >=3.11", "pip", "farewell"],
+    )
+    files = dist_info("farewell", "1.0", "site-packages")
+    add(root, "farewell", "1.0", noarch="python", files=files, depends=["python"])
     return index(root)
 
 

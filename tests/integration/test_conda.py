@@ -383,7 +383,7 @@ def test_a_wheel_takes_the_place_of_a_conda_package_and_the_others_stay(project:
     code = "import greeting; print(greeting.WORDS)"
     done = subprocess.run([home / "bin" / "python", "-I", "-c", code], capture_output=True)
     assert done.stdout == b"wheel\n"
-    assert (home / conda_channel.SITE / "pip-26.0.dist-info" / "METADATA").is_file()
+    assert (home / conda_channel.SITE / "farewell-1.0.dist-info" / "METADATA").is_file()
     assert conda_environment.check(home) == []
     (home / "lib" / "libcudart.so.13").write_text("edited\n")
     assert [change.file for change in conda_environment.check(home)] == ["lib/libcudart.so.13"]
