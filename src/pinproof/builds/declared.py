@@ -23,6 +23,9 @@ from pinproof.matrix.axis import Value
 #: Where the requirements of a CUDA build stand, newer layouts first.
 LISTS = ("requirements/cuda.txt", "requirements-cuda.txt")
 
+#: What its wheels do not ask for either (setup.py leaves it out): the package index has it no more.
+LEFT_OUT = re.compile(r"flashinfer-cubin\b")
+
 #: Returns the text of a file of the commit by its path, or None where it has none.
 Read = Callable[[str], str | None]
 
@@ -98,7 +101,7 @@ def _lines(text_of: Read, path: str, seen: set[str]) -> Iterator[str]:
         included = re.fullmatch(r"(?:-r|--requirement)[ =]+(\S+)", text)
         if included:
             yield from _lines(text_of, _beside(path, included[1]), seen)
-        elif text and not text.startswith("-") and not _is_torch(text):
+        elif text and not (text.startswith("-") or _is_torch(text) or LEFT_OUT.match(text)):
             yield text
 
 

@@ -184,6 +184,34 @@ def of_system(cuda: str, caller: Mapping[str, str]) -> Toolkit:
     )
 
 
+def of_torch(packages: Mapping[str, str]) -> str:
+    """Return the major release of CUDA that the torch among `packages` is for, "" if unknown."""
+    local = re.search(r"\+cu(\d\d)\d$", packages.get("torch", ""))
+    if local:
+        return local[1]
+    majors = set()
+    for name, version in packages.items():
+        if match := re.fullmatch(r"nvidia-cuda-runtime(?:-cu(\d\d))?", name):
+            majors.add(match[1] or version.partition(".")[0])
+    # Where other packages bring another one, it is not known which is torch's.
+    return majors.pop() if len(majors) == 1 else ""
+
+
+def check(toolkit: Toolkit, packages: Mapping[str, str]) -> None:
+    """Refuse a toolkit of another major release than torch's: what it builds does not load.
+
+    Raises ConfigurationError.
+    """
+    major = of_torch(packages)
+    if major and toolkit.cuda.partition(".")[0] != major:
+        raise ConfigurationError(
+            f"torch {packages['torch']} is of CUDA {major}, and the toolkit in {toolkit.home} of"
+            f" {toolkit.cuda}",
+            cause="code for two major releases of CUDA does not load together",
+            remedy=f"name a toolkit of CUDA {major} with CUDA_HOME, or choose another torch",
+        )
+
+
 def installed(caller: Mapping[str, str]) -> str:
     """Return the release of the toolkit that this machine has ("13.0"), "" where it has none."""
     try:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pinproof.builds import make, source
+from pinproof.builds import make, source, toolkit
 from pinproof.builds.build import Build, Patch
 from pinproof.builds.cache import Cache, Pruned, Record
 from pinproof.builds.project import knobs, reads_torch
@@ -119,6 +119,7 @@ def build(
     # Not resolved: the python of a virtual environment is a link to one that has no torch.
     own = python.absolute().parents[1] / "cuda"
     home = make.toolkit_for(wanted, python.absolute(), own, os.environ)
+    toolkit.check(home, environment.look(python).packages)
     # By hand the toolkit is the one that is here: its version decides what the wheel holds.
     wanted = replace(wanted, cuda=wanted.cuda or home.cuda)
     tools = os.pathsep.join((str(python.absolute().parent), env["PATH"]))

@@ -50,3 +50,32 @@ def test_a_directory_without_a_compiler_is_no_toolkit(tmp_path: Path) -> None:
         toolkit.at(tmp_path)
     with pytest.raises(ConfigurationError, match="holds no nvcc"):
         toolkit.lay_out(tmp_path, tmp_path / "cuda")
+
+
+@pytest.mark.parametrize(
+    ("packages", "major"),
+    [
+        ({"torch": "2.11.0+cu130"}, "13"),
+        ({"torch": "2.10.0", "nvidia-cuda-runtime-cu12": "12.8.90"}, "12"),
+        ({"torch": "2.11.0", "nvidia-cuda-runtime": "13.0.96"}, "13"),
+        (
+            {"torch": "2", "nvidia-cuda-runtime": "13.0", "nvidia-cuda-runtime-cu12": "12.8"},
+            "",
+        ),
+        ({"torch": "2.13.0+cpu"}, ""),
+        ({}, ""),
+    ],
+)
+def test_torch_tells_its_cuda_by_its_version_or_by_the_runtime_that_it_brought(
+    packages: dict[str, str], major: str
+) -> None:
+    assert toolkit.of_torch(packages) == major
+
+
+def test_a_toolkit_of_another_major_release_than_torchs_is_refused(tmp_path: Path) -> None:
+    home = toolkit.at(made(tmp_path / "cuda", "12.8.93"))
+    toolkit.check(home, {"torch": "2.10.0+cu128"})
+    toolkit.check(home, {"torch": "2.10.0"})
+    with pytest.raises(ConfigurationError, match=r"torch 2.11.0\+cu130 is of CUDA 13") as error:
+        toolkit.check(home, {"torch": "2.11.0+cu130"})
+    assert "toolkit of CUDA 13" in error.value.remedy

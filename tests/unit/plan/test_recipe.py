@@ -104,7 +104,8 @@ def git(tree: Path, *words: str) -> str:
 
 VLLM = {
     "requirements/common.txt": "# for all\nnumpy\ntransformers >= 5.5.3, < 6  # as of 0.33\n",
-    "requirements/cuda.txt": "-r common.txt\n\ntorch==2.14.0\ntorchaudio\nray; os_name > ''\n",
+    "requirements/cuda.txt": "-r common.txt\n\n--extra-index-url x\nflashinfer-cubin==1\n"
+    "torch==2.14.0\ntorchaudio\nray; os_name > ''\n",
     "pyproject.toml": '[build-system]\nrequires = ["cmake>=3.26.1", "torch == 2.14.0", "jinja2"]\n',
 }
 
