@@ -90,7 +90,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
-for cell in sessions.cells(ROOT / "matrix.toml"):
+for cell in sessions.cells(ROOT / "matrix.toml", sys.argv):
     on_host(name=cell.id)(sessions.for_cell(cell, ROOT))
 
 gc.freeze()  # all of this stays: nox ends sooner without a look for garbage in it

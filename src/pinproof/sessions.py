@@ -5,36 +5,56 @@ from __future__ import annotations
 import hashlib
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import nox
 
 from pinproof.errors import PinproofError
+from pinproof.matrix import axis, matrixfile
 from pinproof.matrix import cell as cells_module
-from pinproof.matrix import matrixfile
 from pinproof.matrix.cell import Cell
 
 #: What Ctrl-C gives the run to end its children and to print what is known, in seconds.
 LAST_WORDS = 30.0
 
 
-def cells(path: Path) -> Iterator[Cell]:
-    """Yield every cell of the matrix file that can be tried, each id once.
+def cells(path: Path, words: Sequence[str] = ("--list",)) -> Iterator[Cell]:
+    """Yield every cell of the matrix file that can be tried, each id once, as sessions of nox.
 
-    A broken file is told on stderr and yields nothing: the other sessions must still work.
+    `words` are nox's. What has no session is told on stderr, and yields nothing: a matrix of more
+    than `matrixfile.LIMIT` combinations, since nox would take minutes over them, and a broken file;
+    the other sessions must still work.
     """
-    seen: set[str] = set()
+    seen: dict[str, Cell] = {}
     try:
-        file = matrixfile.load(path)
-        for matrix in file.matrices:
+        for matrix in matrixfile.load(path).matrices:
+            if matrix.size > matrixfile.LIMIT:
+                why = f"{matrix.size:,} combinations are too many for sessions"
+                _tell(f"{matrix.name}: {why}; {_instead(matrix.name, 'ID')}")
+                continue
             for cell in cells_module.expand(matrix):
-                if cell.exclusion is None and cell.id not in seen:
-                    seen.add(cell.id)
+                if cell.exclusion is not None:
+                    continue
+                other = seen.setdefault(cell.id, cell)
+                if other is cell:
                     yield cell
+                elif axis.meaning(cell.axes) != axis.meaning(other.axes):
+                    why = f"the session {cell.id} is another one of {other.matrix}"
+                    _tell(f"{cell.matrix}: {why}; {_instead(cell.matrix, cell.id)}")
     except PinproofError as error:
-        print(f"pinproof: no cells: {error}", file=sys.stderr)
+        # A session that reads the file tells the error by itself.
+        listing = {"-l", "--list", "--list-sessions"}.intersection(words)
+        _tell(f"no cells: {error if listing else f'{path.name} is wrong: `nox -l` says where'}")
+
+
+def _tell(text: str) -> None:
+    print(f"pinproof: {text}", file=sys.stderr)
+
+
+def _instead(matrix: str, cell: str) -> str:
+    return f"use `nox -s matrix -- --matrix {matrix} --cell {cell}`"
 
 
 def for_cell(cell: Cell, root: Path) -> Callable[[nox.Session], None]:
