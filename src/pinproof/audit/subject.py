@@ -36,11 +36,13 @@ class Subject:
     def libraries(self) -> Iterator[Found]:
         """Yield every shared library below the root, each file once, whatever links to it.
 
-        A library is called by its own place: what it needs is looked for beside that.
+        A library is called by its own place: what it needs is looked for beside that. Of the tree
+        of a build that is under way, the objects that are compiled count too.
         """
         seen: set[Path] = set()
         single, whole = self.root.is_file(), self.root.resolve()
-        for path in [self.root] if single else sorted(self.root.rglob("*.so*")):
+        objects = () if self.python else self.root.rglob("*.o")
+        for path in [self.root] if single else sorted([*self.root.rglob("*.so*"), *objects]):
             real = path.resolve()
             if real in seen or not real.is_file() or not _is_library(path):
                 continue
@@ -99,7 +101,7 @@ def unpacked(wheel: Path, into: Path) -> Path:
 
 
 def _is_library(path: Path) -> bool:
-    if path.suffix != ".so" and ".so." not in path.name:
+    if path.suffix not in (".so", ".o") and ".so." not in path.name:
         return False
     with path.open("rb") as stream:
         return elf.is_elf(stream)

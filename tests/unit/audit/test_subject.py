@@ -48,6 +48,17 @@ def test_a_library_that_is_linked_from_elsewhere_is_called_by_its_own_place(tmp_
         assert [each.file for each in found.libraries()] == ["lib/libx.so.1"]
 
 
+def test_the_objects_of_a_build_under_way_are_read_and_those_of_an_environment_are_not(
+    tmp_path: Path,
+) -> None:
+    make_library(tmp_path / "build" / "unit.o")
+    tree = subject.Subject(name="t", root=tmp_path)
+    assert [each.file for each in tree.libraries()] == ["build/unit.o"]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    assert not list(tree.libraries())
+
+
 @pytest.mark.parametrize(
     ("file", "loads"),
     [
