@@ -10,7 +10,7 @@ from nightly_index import NightlyIndex, ninety_days, served, torch_of
 from wheels import make_index, make_wheel
 
 from pinproof import cli
-from pinproof.locks import lockfile
+from pinproof.locks import collect, lockfile
 
 MATRIX = """format = 1
 [targets.sm_120]
@@ -48,7 +48,7 @@ class World:
     def index(self):
         number = sum(1 for _ in self.root.glob("simple*"))
         address = make_index(self.root / f"simple{number}", self.releases)
-        self.monkeypatch.setenv("UV_DEFAULT_INDEX", address)
+        self.monkeypatch.setenv("PIP_INDEX_URL", address)
 
     def nightly(self, address):
         self.monkeypatch.setenv("PINPROOF_NIGHTLY_INDEX", address)
@@ -501,6 +501,36 @@ def test_a_run_installs_the_nightly_of_the_lock_and_says_where_the_lock_no_longe
         _, said = world.pinproof(*run, "--dry-run")
         assert "0 of 1 cells" in said
         assert "renew it: nox -s lock -- --matrix n" in said
+
+
+def test_a_nightly_that_left_its_index_is_installed_from_the_wheelhouse_of_its_lock(
+    world, tmp_path
+):
+    index = NightlyIndex(tmp_path / "nightly")
+    for number in (18, 19):
+        index.add_day(day(number), "cpu")
+    index.write()
+    text = MATRIX.replace("sm_120", "cpu").replace(', cuda = ["13.0"]', "")
+    (world.root / "matrix.toml").write_text(text.format(torch='"nightly-1"'))
+    with served(index.root) as address:
+        world.nightly(address)
+        assert world.lock("--matrix", "n")[0] == 0
+        target = world.file.targets[0]
+        order = collect.Order(
+            matrix_file=world.root / "matrix.toml",
+            matrix="n",
+            out=tmp_path / "house",
+            python=target[0],
+            platform=target[1],
+        )
+        house = collect.make(order)
+    assert torch_of(day(18), "cpu") in " ".join(wheel.file for wheel in house.wheels)
+    world.monkeypatch.delenv("PINPROOF_NIGHTLY_INDEX")
+    words = ("--matrix", "n", "--until", "install", "--offline", "--wheelhouse", str(order.out))
+    code, said = world.pinproof("run", *words)
+    assert code == 3, said
+    (installed,) = world.root.glob(".nox/*/lib/python*/site-packages/torch-*.dist-info")
+    assert installed.name == f"torch-{torch_of(day(18), 'cpu')}.dist-info"
 
 
 def test_a_run_without_a_lock_says_that_an_older_nightly_needs_one(world):
