@@ -44,6 +44,13 @@ def test_a_nightly_says_how_many_days_back_it_is() -> None:
     assert axis.parse("torch", "nightly-12").back == 12
 
 
+def test_a_nightly_may_be_named_by_its_day() -> None:
+    value = axis.parse("torch", "nightly@2026-11-20")
+    assert (value.kind, value.day, value.back) == (Kind.NIGHTLY, "2026-11-20", 0)
+    with pytest.raises(ConfigurationError, match="names no day of the calendar"):
+        axis.parse("torch", "nightly@2026-02-30")
+
+
 @pytest.mark.parametrize(
     ("text", "repository", "ref"),
     [
@@ -97,6 +104,7 @@ def test_a_git_value_with_characters_for_a_shell_or_git_is_refused(text: str) ->
 @pytest.mark.parametrize(
     "text",
     ["", " 2.13.0", "2.13.0\n", "v2.13", "2.13.O", "2.13.*", "latest", "nightly-0", "Nightly",
+     "nightly@20261120", "nightly-3@2026-11-20",
      "9" * 5000, "²", "2.13\0", ">=2.8;id", ">=", "~=2"],
 )  # fmt: skip
 def test_a_version_that_does_not_parse_is_refused(text: str) -> None:
