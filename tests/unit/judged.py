@@ -110,8 +110,11 @@ def known(name: str = "a-defect", *, shown: tuple[str, ...] = (), **more: Any) -
 
 
 def inspect(*candidates: str, capability: str = "cpu", **more: Any) -> dict[str, Any]:
-    """Return an inspect document in which all is well."""
+    """Return an inspect document in which all is well: torch 2.13.0 with triton 3.7.1."""
     return {
+        "python": "3.11.7",
+        "packages": {"torch": "2.13.0", "triton": "3.7.1"},
+        "torch": {"version": "2.13.0", "cuda": None},
         "device": {"kind": "cpu" if capability == "cpu" else "cuda", "capability": capability},
         "imports": [
             {"module": name, "ok": True, "error": None, "seconds": 1}

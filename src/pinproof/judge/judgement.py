@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pinproof.errors import ExitCode
 from pinproof.evidence.evidence import Evidence, Outcome
-from pinproof.judge import audited, coverage, imports, numbers, sanitized, timing
+from pinproof.judge import audited, combination, coverage, imports, numbers, sanitized, timing
 from pinproof.judge.checks import Correctness, Known
 from pinproof.judge.limits import limits
 from pinproof.judge.sanitized import Sanitized
@@ -95,6 +95,7 @@ def judge(
         *_exclusion(cell),
         *_ends(evidence),
         *imports.claims(cell, inspect),
+        *combination.claims(cell, inspect),
         *audited.claims(
             cell, inspect, {str(each): _data(evidence, each) for each in Stage if each.measures}
         ),

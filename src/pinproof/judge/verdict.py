@@ -6,7 +6,8 @@ Every check of `judgement.judge` may raise a *claim*, a verdict with its reason;
 =============== ====================================================================================
 EXCLUDED        a rule forbids the combination; nothing was tried
 UNBUILDABLE     resolve, build or install failed by the combination's own doing
-IMPORT-FAIL     an import that the axes ask for fails, or the asked candidate is not there
+IMPORT-FAIL     an import that the axes ask for fails, or what they ask for is not there: a
+                candidate, a version, torch's CUDA
 CRASH           a candidate crashed or hung in an asked use, or took its stage down with it
 HARNESS-BROKEN  our reference disagrees with the oracle, or our own program failed
 UNSAFE          a candidate gave wrong numbers or raised, in an asked use or while it was timed, or

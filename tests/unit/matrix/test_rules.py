@@ -14,6 +14,7 @@ SHIPPED = rules.shipped()
 
 #: For every rule a combination that it excludes and a near one that no rule excludes.
 EXAMPLES = {
+    "cuda-cpu": ("cpu", "torch=2.13.0 cuda=13.0", "torch=2.13.0"),
     "cuda-sm120": ("sm_120", "torch=nightly cuda=12.6", "torch=nightly cuda=12.8"),
     "torch-cuda-sm120": ("sm_120", "torch=2.7.1", "torch=2.7.1+cu128"),
     "torch-arch": ("sm_100", "torch=2.6.0", "torch=2.8.0"),

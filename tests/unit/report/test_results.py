@@ -49,7 +49,9 @@ def every_kind():
     crash = {"uses": ("everything",), "signal": "SIGFPE", "features": ("no-keys",), "defect": "d"}
     defects = (known("d", shown=("128x0-d64",)), known("e", passed=["a"]))
     limited = whole(check("a"), check("128x0-d64", "CRASH", **crash), defects=defects)
-    crashed = whole(check("a"), check("b", "FAIL", "max|z| inf > 25", z=math.inf))
+    older = judged.inspect("torch-cpu-flash", packages={"torch": "2.13.0", "triton": "3.6.0"})
+    wrong = check("b", "FAIL", "max|z| inf > 25", z=math.inf)
+    crashed = whole(check("a"), wrong, inspect=older)
     failed = record(
         Stage.BUILD, outcome=Outcome.FAILED, reason="nvcc fatal : no \x1b[31mcompute_120 [B01]"
     )
