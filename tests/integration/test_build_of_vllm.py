@@ -5,6 +5,7 @@ What it is told it writes into its wheel. The real one takes hours.
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import zipfile
@@ -14,9 +15,13 @@ import pytest
 import small_project
 from small_project import Project
 
+from pinproof import workflow
 from pinproof.builds import source
 from pinproof.builds.build import Build
 from pinproof.builds.cache import Cache
+from pinproof.evidence.evidence import Outcome
+from pinproof.options import Options
+from pinproof.plan.stage import Stage
 
 SETUP = """
 import json, os, pathlib
@@ -43,10 +48,17 @@ for path in pathlib.Path("requirements").glob("*.txt"):
     path.write_text("".join(line for line in lines if "torch" not in line))
 """
 
+PYPROJECT = """
+[build-system]
+requires = ["setuptools<81", "wheel", "torch == 2.14.0"]
+build-backend = "setuptools.build_meta"
+"""
+
 VLLM = {
     "setup.py": SETUP,
+    "pyproject.toml": PYPROJECT,
     "tools/use_existing_torch.py": USE_EXISTING,
-    "requirements/cuda.txt": "torch==2.14.0\nray\n",
+    "requirements/cuda.txt": "torch==2.14.0\nsix\n",
 }
 ATTENTION = {"CMakeLists.txt": 'archs(FA2_ARCHS "8.0+PTX" "${CUDA_ARCHS}")\n'}
 
@@ -109,5 +121,46 @@ def test_vllm_from_a_commit_is_told_its_gpu_its_torch_and_a_native_flash_attenti
         "attention": 'archs(FA2_ARCHS "8.0;12.0" "${CUDA_ARCHS}")\n',
         "cutlass of attention": "of a submodule",
         "third party": "of a submodule",
-        "requirements": "ray\n",
+        "requirements": "six\n",
     }
+
+
+MATRIX = """
+format = 1
+[targets.sm_120]
+[[matrix]]
+name = "vllm"
+target = "sm_120"
+axes = {{ torch = ["2.14.1"], cuda = ["13.0"], vllm = ["git+file://{place}/vllm@main"] }}
+[[matrix.overrides]]
+select = 'vllm.kind == "git"'
+attention = "git+file://{place}/attention@main"
+without = ["torch", "triton", "numpy", "pytest"]
+"""
+
+
+def test_a_matrix_locks_builds_and_installs_a_vllm_from_git(
+    tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository(tmp_path / "cutlass", {"cutlass.h": "of a submodule"})
+    repository(tmp_path / "vllm", VLLM, "third_party/cutlass")
+    repository(tmp_path / "attention", ATTENTION, "csrc/cutlass")
+    (tmp_path / "matrix.toml").write_text(MATRIX.format(place=tmp_path))
+    # Its nvcc is asked for its version alone.
+    (cuda,) = python.parents[1].glob("lib/python*/site-packages/nvidia/cu13")
+    (cuda / "include" / "cuda_runtime.h").touch()
+    monkeypatch.setenv("CUDA_HOME", str(cuda))
+    options = Options(
+        matrix_file=tmp_path / "matrix.toml",
+        matrix="vllm",
+        store=tmp_path / ".pinproof",
+        until=Stage.INSTALL,
+    )
+    (row,) = workflow.run(options, io.StringIO()).rows
+    ended = {stage: evidence.outcome for stage, evidence in row.evidence.items()}
+    reasons = [evidence.reason for evidence in row.evidence.values()]
+    assert ended[Stage.RESOLVE] is ended[Stage.BUILD] is ended[Stage.INSTALL] is Outcome.OK, reasons
+    home = options.envdir / row.cell.id
+    (site,) = home.glob("lib/python*/site-packages")
+    assert "8.0;12.0" in (site / "told.py").read_text()
+    assert (site / "six.py").is_file()
