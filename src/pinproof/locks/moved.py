@@ -57,8 +57,13 @@ def check(survey: Survey, tell: Tell = lambda text, done, total: None) -> tuple[
     old = survey.old
     wishes = survey.wishes(anew=False)
     stale = [*_asked(survey, wishes)]
-    now = {each.key: each for wish in survey.wishes() for each in wish.values}
-    stale += _values(old.values, now.values())
+    try:
+        now = {each.key: each for wish in survey.wishes() for each in wish.values}
+        stale += _values(old.values, now.values())
+    except ResolveError as error:
+        if not error.conflict:
+            raise
+        stale.append(Change(what=error.what, old="locked", new=error.cause or "nothing"))
     known = {each.place: each for each in old.entries}
     same = [w for w in wishes if w.place in known and known[w.place].request == w.key]
     held = {w.question: w for w in same if known[w.place].file}

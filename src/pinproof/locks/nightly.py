@@ -109,7 +109,7 @@ def choose(
     usable_days = value.back - left
     raise ResolveError(
         f"{value.axis} {value.text}: the index holds {usable_days} nightlies for {wanted}",
-        conflict=False,
+        conflict=True,
         cause=_reasons(passed) or "it lists no nightly of that build at all",
         remedy="name a newer nightly, another build on the cuda axis, or another Python",
     )
@@ -134,7 +134,7 @@ def _of_day(
     nearest = " or ".join(f"{value.axis} nightly@{each}" for each in sorted(ready[:2]))
     raise ResolveError(
         f"{value.axis} {value.text}: there is no nightly of that day for {wanted}",
-        conflict=False,
+        conflict=True,
         cause=why,
         remedy=f"name {nearest}" if nearest else "name another build on the cuda axis",
     )

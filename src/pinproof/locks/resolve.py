@@ -264,7 +264,9 @@ def _product(solver: _Solver) -> tuple[_Answer, list[str]]:
     try:
         first = _configured(solver, request.product)
     except ResolveError as error:
-        if not error.conflict or wanted in (None, "cuda") or _has_build(solver):
+        # What is asked for from an index of its own is on no other.
+        named = wanted in (None, "cuda") or bool(request.indexes)
+        if not error.conflict or named or _has_build(solver):
             raise
         problem = error
     if first is not None and _is_build(wanted, first.pins):

@@ -154,6 +154,24 @@ def test_a_day_that_is_missing_is_an_error_that_names_the_nearest_and_keeps_the_
     assert world.text == before
 
 
+def test_a_nightly_of_a_day_that_has_left_the_index_makes_a_lock_stale(world, tmp_path):
+    index = NightlyIndex(tmp_path / "nightly")
+    for number in (19, 20):
+        index.add_day(day(number))
+    index.write()
+    world.matrix('"nightly@2026-11-19"')
+    with served(index.root) as address:
+        world.nightly(address)
+        assert world.lock("--matrix", "n")[0] == 0
+        for links in index.links.values():
+            links.pop(0)
+        index.write()
+        code, said = world.lock("--check")
+    assert code == 5
+    assert "there is no nightly of that day" in said
+    assert "it has left the index" in said
+
+
 def test_a_missing_torchvision_is_noted_and_a_missing_triton_passes_the_day_over(world, tmp_path):
     index = NightlyIndex(tmp_path / "nightly")
     index.add_day(day(19))
