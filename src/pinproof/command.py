@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn
 
+from pinproof import __version__
 from pinproof.errors import ConfigurationError, ExitCode, did_you_mean
 
 Asked = argparse.Namespace
@@ -71,6 +72,7 @@ class Command:
 
     def __init__(self, name: str, about: str, groups: Iterable[Iterable[Verb]]) -> None:
         self._top = _Parser(prog=name, description=about, allow_abbrev=False)
+        self._top.add_argument("--version", action="version", version=f"{name} {__version__}")
         below = self._top.add_subparsers(metavar="VERB", required=True)
         self.verbs: dict[str, argparse.ArgumentParser] = {}
         for verb in chain.from_iterable(groups):
@@ -110,7 +112,9 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are errors of ours."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(f"{self.prog}: {message}", remedy=f"{self.prog} --help")
+        name = self.prog.partition(" ")[2]  # the command says its own name before every error
+        what = f"{name}: {message}" if name else message
+        raise ConfigurationError(what, remedy=f"{self.prog} --help")
 
 
 def _unknown(parser: argparse.ArgumentParser, word: str) -> ConfigurationError:
@@ -118,6 +122,6 @@ def _unknown(parser: argparse.ArgumentParser, word: str) -> ConfigurationError:
     flags = [flag for action in parser._actions for flag in action.option_strings]
     kind = "option" if word.startswith("-") else "argument"
     return ConfigurationError(
-        f"{parser.prog} takes no {kind} {word!r}.{did_you_mean(word, flags)}",
+        f"{parser.prog.partition(' ')[2]} takes no {kind} {word!r}.{did_you_mean(word, flags)}",
         remedy=f"{parser.prog} --help",
     )

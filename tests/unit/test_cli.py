@@ -12,7 +12,7 @@ from typing import Any
 import empty_cells
 import pytest
 
-from pinproof import cli
+from pinproof import __version__, cli
 from pinproof.run import process
 
 
@@ -112,6 +112,7 @@ def test_a_mistake_ends_with_a_message_and_the_next_step(
     ended, out, err = call(*words)
     assert ended == code, err
     assert told in err
+    assert "pinproof: pinproof" not in err
     assert "Traceback" not in out + err
 
 
@@ -138,13 +139,17 @@ def test_the_schema_for_editors_is_the_one_that_ships(call: Any) -> None:
     assert json.loads(out) == json.loads(shipped.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("words", ["schema", "expand", "run --help", "run --offline"])
-def test_a_reader_that_went_away_gets_no_traceback_and_no_run_is_called_safe(
-    tmp_path: Path, words: str
+@pytest.mark.parametrize("reader", ["| true", "| head -c 1", ">&-"])
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [("schema", 0), ("expand", 0), ("run --help", 0), ("run --offline", 3), ("expand --json", 0)],
+)
+def test_a_reader_that_went_away_gets_no_traceback_and_changes_no_exit_code(
+    tmp_path: Path, words: str, code: int, reader: str
 ) -> None:
     empty_cells.write(tmp_path)
     source = str(Path(cli.__file__).parents[1])
-    piped = f"{sys.executable} -m pinproof {words} | true; exit ${{PIPESTATUS[0]}}"
+    piped = f"{sys.executable} -m pinproof {words} {reader}; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", piped],
         env=process.inherited(PYTHONPATH=source, PINPROOF_ROOT=str(tmp_path)),
@@ -153,7 +158,26 @@ def test_a_reader_that_went_away_gets_no_traceback_and_no_run_is_called_safe(
         check=False,
     )
     assert done.stderr == ""
-    assert done.returncode in ((3, 4) if "--offline" in words else (0, 4))
+    assert done.returncode == code
+
+
+def test_an_output_that_cannot_be_written_is_a_failure_of_the_machine(tmp_path: Path) -> None:
+    source = str(Path(cli.__file__).parents[1])
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pinproof", "schema"],
+            env=process.inherited(PYTHONPATH=source, PINPROOF_ROOT=str(tmp_path)),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 4
+    assert done.stderr == "pinproof: cannot write the output: No space left on device\n"
+
+
+def test_the_command_tells_its_version(call: Any) -> None:
+    assert call("--version")[:2] == (0, f"pinproof {__version__}\n")
 
 
 def test_defects_lists_what_is_known_and_what_not_to_call(call: Any) -> None:
