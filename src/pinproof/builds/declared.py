@@ -12,11 +12,13 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from pinproof.builds import source
 from pinproof.errors import ConfigurationError, InfrastructureError, ResolveError
+from pinproof.evidence.evidence import digest_of
+from pinproof.evidence.store import SHORT, read_json, write_json
 from pinproof.locks import gitref
 from pinproof.matrix.axis import Value
 
@@ -39,26 +41,33 @@ class Declared:
     build: tuple[str, ...]
 
 
-def of(value: Value) -> Declared:
+def of(value: Value, memory: Path | None = None) -> Declared:
     """Return what the git value of the vllm axis declares; each value is asked once.
 
-    Raises ResolveError where the repository, the reference or the network fails (a conflict only
-    where the repository has no such reference, or is no vLLM).
+    What a commit declares never changes: the directory `memory` keeps it for when there is no
+    network. Raises ResolveError where the repository, the reference or the network fails (a
+    conflict only where the repository has no such reference, or is no vLLM).
     """
-    found = _of(value)
+    found = _of(value, memory)
     if isinstance(found, ResolveError):
         raise found
     return found
 
 
 @functools.cache
-def _of(value: Value) -> Declared | ResolveError:
+def _of(value: Value, memory: Path | None) -> Declared | ResolveError:
     try:
         commit = gitref.commit(value)
+        kept = memory / f"{digest_of([value.repository, commit])[:SHORT]}.json" if memory else None
+        if known := _recalled(kept):
+            return known
         with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
             tree = Path(scratch)
             source.fetch_commit(tree, value.repository, commit, lambda line: None, bare=True)
-            return read(lambda path: source.file_of(tree, commit, path), commit)
+            found = read(lambda path: source.file_of(tree, commit, path), commit)
+        if kept is not None:
+            write_json(kept, asdict(found))
+        return found
     except ResolveError as error:
         return error
     except InfrastructureError as error:
@@ -69,6 +78,14 @@ def _of(value: Value) -> Declared | ResolveError:
         return ResolveError(
             f"{value.axis} {value.text}: {error.what}", conflict=True, remedy=error.remedy
         )
+
+
+def _recalled(kept: Path | None) -> Declared | None:
+    known = read_json(kept) if kept is not None else None
+    if not isinstance(known, dict):
+        return None
+    lists = {name: tuple(known[name]) for name in ("runtime", "build")}
+    return Declared(commit=known["commit"], **lists)
 
 
 def read(text_of: Read, commit: str) -> Declared:

@@ -153,6 +153,7 @@ def of(
     today: str = "",
     machine: Machine | None = None,
     fixed: tuple[Fixed, ...] = (),
+    memory: Path | None = None,
 ) -> CellWork:
     """Return the work of `cell` before anything is resolved; `python` is the default version.
 
@@ -160,14 +161,14 @@ def of(
     `records` the sha256 of each RECORD of these, `sites` where they lie; `conda` is the digest of
     its conda packages.
     `machine` is the one that builds what has no wheel. `fixed` is what its moving
-    values stand for.
+    values stand for, `memory` the directory that keeps what commits declare.
 
     Raises ResolveError or ConfigurationError where it cannot be said what to install.
     """
     settings = matrixfile.settings(matrix, cell)
     asked, cell = cell, applied(cell, fixed)
     built = builds.needed(cell)
-    found = _declared(cell, fixed) if "vllm" in built else None
+    found = _declared(cell, fixed, memory) if "vllm" in built else None
     # What is built is not resolved: its wheel comes on top, with the packages that it imports.
     resolved = replace(cell, axes=tuple(pair for pair in cell.axes if pair[0] not in built))
     more = tuple(name for project in built for name in builds.RUNTIME.get(project, ()))
@@ -214,14 +215,14 @@ def of(
     )
 
 
-def _declared(cell: Cell, fixed: Iterable[Fixed]) -> Declared:
+def _declared(cell: Cell, fixed: Iterable[Fixed], memory: Path | None) -> Declared:
     """Return what the vLLM that is built for `cell` declares, at the locked commit if there is one.
 
     Raises ResolveError.
     """
     value = axes.parse("vllm", cell.axis("vllm"))
     commit = next((each.commit for each in fixed if each.axis == "vllm" and each.commit), value.ref)
-    return declared.of(replace(value, ref=commit))
+    return declared.of(replace(value, ref=commit), memory)
 
 
 @functools.cache

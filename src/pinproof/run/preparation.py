@@ -101,6 +101,7 @@ class Preparation:
                     today=now()[:10],
                     machine=self.machine,
                     fixed=self._fixed(cell, python),
+                    memory=self.options.store / "declared",
                 )
             except PinproofError as error:
                 self._problem(cell.id, dict(cell.axes), error)

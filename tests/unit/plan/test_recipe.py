@@ -12,6 +12,7 @@ import pytest
 from judged import cell
 
 from pinproof.builds import build as builds
+from pinproof.builds import declared
 from pinproof.errors import ConfigurationError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
 from pinproof.evidence.store import Store
@@ -125,12 +126,27 @@ def repository(path: Path, files: dict[str, str]) -> str:
     return git(path, "rev-parse", "HEAD")
 
 
-def from_git(directory: Path, ref: str = "main") -> CellWork:
+def from_git(directory: Path, ref: str = "main", memory: Path | None = None) -> CellWork:
     """Return the work of a cell that builds vLLM from the repository in `directory`."""
     matrix = empty_cells.shipped().named("blackwell-nightly")
     text = f"git+file://{directory}/vllm@{ref}"
     asked = cell(target="sm_120", vllm=text, flash_attn="none", cuda="13.0", torch="2.14.1")
-    return recipe.of(asked, matrix, python="3.12", machine=empty_cells.CPU)
+    return recipe.of(asked, matrix, python="3.12", machine=empty_cells.CPU, memory=memory)
+
+
+def test_what_a_commit_declares_is_known_without_a_network_once_it_was_read(
+    tmp_path: Path,
+) -> None:
+    commit = repository(tmp_path / "vllm", VLLM)
+    first = from_git(tmp_path, ref=commit, memory=tmp_path / "memory")
+    (tmp_path / "vllm").rename(tmp_path / "away")
+    declared._of.cache_clear()
+    again = from_git(tmp_path, ref=commit, memory=tmp_path / "memory")
+    assert again.request.digest == first.request.digest
+    assert (again.tools, again.commits) == (first.tools, first.commits)
+    declared._of.cache_clear()
+    with pytest.raises(ResolveError):
+        from_git(tmp_path, ref=commit, memory=tmp_path / "other")
 
 
 def test_a_vllm_from_git_is_resolved_by_what_its_commit_declares(tmp_path: Path) -> None:
