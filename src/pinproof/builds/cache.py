@@ -17,7 +17,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,8 +168,12 @@ class Cache:
         return record
 
     @contextlib.contextmanager
-    def exclusive(self, key: str, *, wait: bool = True) -> Iterator[int]:
+    def exclusive(
+        self, key: str, *, wait: bool = True, waiting: Callable[[], None] = lambda: None
+    ) -> Iterator[int]:
         """Hold the build of `key`, waiting for its holder; yield the lock's file descriptor.
+
+        `waiting` is called where it is held, before the wait.
 
         Whoever inherits the descriptor holds the lock too: a compiler that outlives its builder
         must not meet the next one in the same tree. Raises InfrastructureError where `wait` is
@@ -183,11 +187,14 @@ class Cache:
             raise disk_error(path, error) from None
         try:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise InfrastructureError(
-                    f"another process is building {key[:SHORT]}", remedy="wait for it to end"
-                ) from None
+                if not wait:
+                    raise InfrastructureError(
+                        f"another process is building {key[:SHORT]}", remedy="wait for it to end"
+                    ) from None
+                waiting()
+                fcntl.flock(handle, fcntl.LOCK_EX)
             yield handle
         finally:
             os.close(handle)

@@ -73,7 +73,8 @@ def make(build: Build, cache: Cache, site: Site, say: Say) -> Record:
     ConfigurationError where they are not what they should be, InfrastructureError and ResolveError
     where the machine, the disk or the network fails.
     """
-    with cache.exclusive(build.key) as lock:
+    told = f"{build.source}: another process builds it; this one waits"
+    with cache.exclusive(build.key, waiting=lambda: say(told)) as lock:
         known = cache.find(build.key)
         if known is not None:
             say(f"{build.source}: in the cache since {known.built[:10]}")

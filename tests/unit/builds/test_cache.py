@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -125,3 +126,19 @@ def test_a_damaged_wheel_is_not_taken_over_and_stays_where_it_is(tmp_path: Path)
     assert cache.adopt(KEY, archive) is None
     assert path.read_bytes() == b"WHEEL"
     assert cache.find(KEY) is None
+
+
+def test_who_waits_for_a_build_is_told_so_and_goes_on_after_it(tmp_path: Path) -> None:
+    cache, told, done = Cache(tmp_path), threading.Event(), threading.Event()
+
+    def second() -> None:
+        with cache.exclusive("k" * 64, waiting=told.set):
+            done.set()
+
+    with cache.exclusive("k" * 64, waiting=lambda: pytest.fail("nobody holds it")):
+        other = threading.Thread(target=second)
+        other.start()
+        assert told.wait(10)
+        assert not done.is_set()
+    other.join(10)
+    assert done.is_set()
