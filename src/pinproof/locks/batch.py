@@ -104,7 +104,7 @@ def _implied(
         if isinstance(answer, ResolveError):
             return answer
         if all(_holds(text, answer.lock) for text in set(request.product) - set(small.product)):
-            bare = replace(request, product=(), harness=())
+            bare = Request(product=(), harness=(), python=request.python, sources=request.sources)
             return replace(answer, sources=archives(bare) if request.sources else ())
     return None
 

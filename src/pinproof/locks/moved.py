@@ -66,7 +66,9 @@ def check(survey: Survey, tell: Tell = lambda text, done, total: None) -> tuple[
         stale.append(Change(what=error.what, old="locked", new=error.cause or "nothing"))
     known = {each.place: each for each in old.entries}
     same = [w for w in wishes if w.place in known and known[w.place].request == w.key]
-    held = {w.question: w for w in same if known[w.place].file}
+    # Cells that share a file of pins share the answer; the one that also builds asks for more.
+    same.sort(key=lambda w: len(w.request.sources))
+    held = {known[w.place].file: w for w in same if known[w.place].file}
     with ThreadPoolExecutor(SOLVERS) as pool:
         for done, changes in enumerate(pool.map(lambda w: _held(survey, w), held.values()), 1):
             tell("looked for the locked files", done, len(held))

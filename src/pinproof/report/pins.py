@@ -191,6 +191,11 @@ def _install(
         lines.append(f"They were found through: {', '.join(sources)}.")
     if lock.torch_backend:
         lines.append(f"torch comes from PyTorch's own index of {lock.torch_backend} builds.")
+    if lock.indexes:
+        lines.append(
+            f"What no release index has comes from the index {' and '.join(lock.indexes)}."
+            " Nightlies leave theirs after about 60 days: archive the cell."
+        )
     local = [f"{pin.name} {pin.version}" for pin in lock.product if "+" in pin.version]
     if local:
         lines.append(

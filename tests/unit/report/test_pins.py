@@ -158,3 +158,10 @@ def test_the_lock_of_the_conda_packages_below_goes_with_the_pins(tmp_path):
     assert (tmp_path / "out" / lock.name).read_text() == "version: 1\n"
     assert f"conda-lock install --prefix DIR {lock.name}" in why
     assert "conda" not in write(tmp_path)[1]
+
+
+def test_what_comes_from_an_index_of_nightlies_names_it_and_advises_to_archive(tmp_path):
+    write(tmp_path, lock=Lock(python="3.11", indexes=("nightly/cu130",), product=LOCK.product))
+    told = (tmp_path / "out" / "PINS.md").read_text()
+    assert "comes from the index nightly/cu130" in told
+    assert "archive the cell" in told
