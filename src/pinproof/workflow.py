@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TextIO
 
 from pinproof.errors import ExitCode, InfrastructureError
@@ -36,13 +36,12 @@ GIB_PER_STEP = 4.0
 class Proof:
     """What a run came to.
 
-    ``document`` is the results document, or the plan's after a dry run; ``whole`` the one over
-    every cell of the matrix, whichever were chosen. ``rows`` hold each cell with its judgement and
-    evidence; ``works`` what was to be done for it.
+    ``document`` is the results document of the cells that were chosen, or the plan's after a dry
+    run. ``rows`` hold each cell with its judgement and evidence; ``works`` what was to be done for
+    it.
     """
 
     document: Mapping[str, Any]
-    whole: Mapping[str, Any] = field(default_factory=dict)
     rows: tuple[Row, ...] = ()
     works: Mapping[str, CellWork]
     exit_code: ExitCode
@@ -62,16 +61,9 @@ def run(options: Options, out: TextIO) -> Proof:
         proof = _Run(options, machine, chosen, store, out).prove()
     if options.dry_run:
         return proof
-    matrix = chosen.matrix.name
     with suppress(InfrastructureError):  # writing the results will say so
-        store.remember(matrix, options.backend, options.python)
-    if not (options.cells or options.select):
-        return replace(proof, whole=proof.document)
-    every = replace(options, matrix=matrix, cells=(), select="", fresh=False, until=None)
-    whole = recall(every).document
-    if proof.exit_code is ExitCode.INTERRUPTED:
-        whole = {**whole, "exit_code": int(proof.exit_code)}
-    return replace(proof, whole=whole)
+        store.remember(chosen.matrix.name, options.backend, options.python)
+    return proof
 
 
 def recall(options: Options) -> Proof:
@@ -222,6 +214,24 @@ class _Run:
         finally:
             shown.close()
 
+    def _evidence(self, steps: Sequence[Step]) -> dict[Stage, Evidence]:
+        """Return what is known of the steps of a cell, those that the machine failed too.
+
+        Where the store could not be written, that is what ended the first step without evidence.
+        """
+        found: dict[Stage, Evidence] = {}
+        for step in steps:
+            known = self.known.get((step.owner, step.stage))
+            if known is None and step.digest:
+                known = self.store.load(step.owner, step.stage, step.digest)
+            if known is None and self.broken is not None:
+                what, executor = self.broken.what, self._executor(None)
+                found[step.stage] = executor.evidence(step, Outcome.INFRA, what, {}, now(), 0.0)
+                break
+            if known is not None:
+                found[step.stage] = known
+        return found
+
     def _sanitized(self, work: CellWork | None) -> Evidence | None:
         """Return what a sanitizer once saw of this very cell: that counts, asked for or not."""
         if work is None or self.store.latest(work.cell.id, Stage.SANITIZE) is None:
@@ -238,11 +248,7 @@ class _Run:
         matrix = self.chosen.matrix
         rows = []
         for cell in self.chosen.cells:
-            evidence = {
-                step.stage: self.known[step.owner, step.stage]
-                for step in way.of(cell.id)
-                if (step.owner, step.stage) in self.known
-            }
+            evidence = self._evidence(way.of(cell.id))
             if known := self._sanitized(works.get(cell.id)):
                 evidence.setdefault(Stage.SANITIZE, known)
             if cell.id in self.preparation.problems:

@@ -61,6 +61,19 @@ def test_run_then_report_then_explain_agree(call: Any) -> None:
     assert Path(install["log"]).is_file()
 
 
+def test_a_report_repeats_the_run_of_one_cell_with_its_exit_code_and_writes_nothing(
+    call: Any, tmp_path: Path
+) -> None:
+    both = [cell["id"] for cell in json.loads(call("run", "--offline", "--json")[1])["cells"]]
+    ended, ran, _ = call("run", "--offline", "--cell", both[1], "--json")
+    (tmp_path / ".pinproof/results/empty/results.md").unlink()
+    code, reported, _ = call("report", "--json")
+    assert (code, json.loads(reported)) == (ended, json.loads(ran))
+    assert [cell["id"] for cell in json.loads(reported)["cells"]] == [both[1]]
+    assert "written" not in call("report")[1]
+    assert not (tmp_path / ".pinproof/results/empty/results.md").exists()
+
+
 def test_the_table_and_the_files_end_a_run(call: Any, tmp_path: Path) -> None:
     _, out, _ = call("run", "--offline")
     assert "UNVERIFIED" in out

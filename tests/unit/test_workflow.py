@@ -15,8 +15,11 @@ from pinproof.errors import ExitCode, InfrastructureError, UnsafePinError
 from pinproof.evidence.evidence import Outcome, digest_of
 from pinproof.evidence.store import Store
 from pinproof.judge.verdict import Verdict
+from pinproof.matrix import matrixfile
+from pinproof.matrix.matrixfile import Matrix
 from pinproof.plan import recipe
 from pinproof.plan.stage import Stage
+from pinproof.report import explain
 from pinproof.run.machine import this_machine
 from pinproof.workflow import Proof
 
@@ -145,3 +148,47 @@ def test_damaged_evidence_is_none(tmp_path: Path) -> None:
     record.write_text(record.read_text(encoding="utf-8")[:100], encoding="utf-8")
     _, out = prove(tmp_path)
     assert out.count(" start ") == 1
+
+
+def test_what_the_machine_failed_is_known_afterwards_with_its_reason_and_log(
+    tmp_path: Path,
+) -> None:
+    empty_cells.write(tmp_path, count=1, requirements='"there-is-no-such-package"')
+    ran, out = prove(tmp_path)
+    assert "resolve      infra        in this run" in out
+    (before,) = ran.rows
+    (after,) = workflow.recall(empty_cells.options(tmp_path)).rows
+    assert (after.judgement, after.judgement.verdict) == (before.judgement, Verdict.INCONCLUSIVE)
+    told = explain.text(explain.document(after, matrix_of(tmp_path), tmp_path))
+    assert "  resolve      infra  " in told
+    assert f"    {after.judgement.reason.removeprefix('resolve: ')}" in told
+
+
+def test_a_stage_that_was_interrupted_is_known_afterwards(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=1, checks=("correctness",))
+    proof, _ = prove(tmp_path, until=Stage.INSTALL)
+    ((cell, work),) = proof.works.items()
+    store = Store(tmp_path / ".pinproof")
+    for stage, owner, inputs, _ in recipe.everything(work, this_machine()).stages:
+        if stage is Stage.INSPECT:
+            assert inputs is not None
+            stopped = record(stage, outcome=Outcome.CANCELLED, reason="interrupted")
+            store.save(replace(stopped, cell=owner, inputs=inputs, digest=digest_of(inputs)))
+    (row,) = workflow.recall(empty_cells.options(tmp_path, cells=(cell,))).rows
+    assert row.judgement.verdict is Verdict.INCONCLUSIVE
+    assert row.judgement.reason == "inspect: interrupted"
+
+
+def test_a_log_that_cannot_be_written_is_the_machine_s_fault(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=1)
+    (cell,) = prove(tmp_path, until=Stage.RESOLVE)[0].works
+    (tmp_path / ".pinproof" / "logs" / cell).write_text("in the way", encoding="utf-8")
+    proof, _ = prove(tmp_path)
+    assert proof.exit_code is ExitCode.INFRASTRUCTURE
+    (row,) = proof.rows
+    assert row.judgement.verdict is Verdict.INCONCLUSIVE
+    assert row.judgement.reason.startswith("install: cannot write")
+
+
+def matrix_of(directory: Path) -> Matrix:
+    return matrixfile.load(directory / "matrix.toml").named("empty")

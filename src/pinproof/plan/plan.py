@@ -131,7 +131,8 @@ def make(
                 step = replace(known, cells=(*known.cells, work.cell))
             elif done and step.id in done:
                 ended = done[step.id]
-                step = replace(step, state=State.CACHED, reason="done in this run", ended=ended)
+                reason = "done in this run" if ended is Outcome.OK else "in this run"
+                step = replace(step, state=State.CACHED, reason=reason, ended=ended)
             else:
                 step = _with_state(step, memory, work.target, machine, fresh)
             own.append(step)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pinproof.evidence.evidence import Outcome
 from pinproof.matrix.cell import Cell
 from pinproof.plan.plan import Plan, State, Step
 
@@ -32,7 +33,7 @@ def lines(
             for step in plan.of(cell.id):
                 yield f"    {_line(step, cell.id)}"
     else:
-        count = Counter((str(step.stage), str(step.state), step.reason) for step in plan.steps)
+        count = Counter((str(step.stage), _state(step), step.reason) for step in plan.steps)
         for (stage, state, reason), number in count.items():
             yield f"  {number:5} x {stage:<12} {state:<12} {reason}"
 
@@ -77,11 +78,18 @@ def _excluded(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _summary(plan: Plan, cells: int) -> str:
-    states = Counter(step.state for step in plan.steps)
-    told = ", ".join(f"{states[state]} {state}" for state in State if states[state])
+    states = Counter(map(_state, plan.steps))
+    told = ", ".join(f"{states[word]} {word}" for word in (*State, *Outcome) if states[word])
     return f"plan       {cells} cells, {len(plan.steps)} steps: {told or 'nothing to do'}"
+
+
+def _state(step: Step) -> str:
+    """Return how a step stands in the plan; of one that ended ill, how it ended."""
+    return str(step.state if step.ended in (None, Outcome.OK) else step.ended)
 
 
 def _line(step: Step, cell: str) -> str:
     shared = "" if step.owner == cell else f" ({step.owner}, shared by {len(step.cells)})"
-    return f"{step.stage:<12} {step.state:<12} {step.reason}{shared if len(step.cells) > 1 else ''}"
+    return (
+        f"{step.stage:<12} {_state(step):<12} {step.reason}{shared if len(step.cells) > 1 else ''}"
+    )

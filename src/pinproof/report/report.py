@@ -25,6 +25,9 @@ from pinproof.run.progress import duration
 #: With more excluded cells than this a table names the rules instead of the cells.
 _MANY = 12
 
+#: No reason takes more lines of a terminal's table; `explain` has all of it.
+_MOST_LINES = 6
+
 _COLOURS = {"SAFE": "32", "SLOW": "33", "DEGRADED": "33", "EXCLUDED": "2"}
 _BESIDE = {"UNVERIFIED": "36", "INCONCLUSIVE": "35", "HARNESS-BROKEN": "35"}
 
@@ -49,7 +52,8 @@ def terminal(document: Mapping[str, Any], *, width: int, colour: bool) -> str:
     taken = [max(len(name) + 2, *map(len, cells), 0) for name, *cells in columns]
     room = max(28, width - sum(taken) + taken[why] - 2 * (len(head) - 1))
     for row in rows:
-        row[why] = "\n".join(textwrap.wrap(row[why], room)) or "-"
+        lines_of = textwrap.wrap(row[why], room, max_lines=_MOST_LINES, placeholder=" ...")
+        row[why] = "\n".join(lines_of) or "-"
         if colour:
             row[why - 1] = _paint(row[why - 1])
     table = tabulate(rows, head, tablefmt="simple", disable_numparse=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from pinproof.errors import ExitCode, InfrastructureError
 from pinproof.evidence.evidence import Evidence, Outcome
-from pinproof.evidence.store import Store, read_json, write_text
+from pinproof.evidence.store import Store, disk_error, read_json, write_text
 from pinproof.judge import triage
 from pinproof.plan.plan import Step
 from pinproof.plan.stage import Stage
@@ -94,13 +94,9 @@ class Executor:
         secrets: dict[str, str] = {}
         sessions = []
         for step, spec in lane:
-            status = self.status_path(step)
-            for stale in (status, spec.out, self.store.log_path(step.owner, step.stage)):
-                if stale is not None:
-                    stale.unlink(missing_ok=True)
-            status.parent.mkdir(parents=True, exist_ok=True)
+            self._clear(step, spec)
             secrets |= spec.secrets
-            sessions.append({**_session(spec), "status": str(status)})
+            sessions.append({**_session(spec), "status": str(self.status_path(step))})
         first = lane[0][0]
         stepfile = self.store.scratch(first.owner, first.stage) / "step.json"
         try:
@@ -113,6 +109,19 @@ class Executor:
             )
         except OSError as error:
             raise InfrastructureError(f"cannot start nox for {first.id}: {error}") from None
+
+    def _clear(self, step: Step, spec: SessionSpec) -> None:
+        """Remove what an earlier run of `step` left, so that nothing of it is taken for this one's.
+
+        Raises InfrastructureError where the disk refuses.
+        """
+        status, log = self.status_path(step), self.store.log_path(step.owner, step.stage)
+        for stale in filter(None, (status, log, spec.out)):
+            try:
+                stale.unlink(missing_ok=True)
+                stale.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise disk_error(stale, error) from None
 
     def _untouched(self, step: Step, begin: Begin, end: End) -> None:
         begin(step)

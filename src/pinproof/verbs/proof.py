@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pinproof import workflow
@@ -85,9 +83,10 @@ def run(asked: Asked) -> ExitCode:
     # First the table: a disk that is full must not take it from the user.
     if not asked.json:
         _show(proof.document)
-    files = report.write(proof.whole, Store(resolved.store).results_dir(proof.whole["matrix"]))
+    directory = Store(resolved.store).results_dir(proof.document["matrix"])
+    files = report.write(proof.document, directory)
     if not asked.json:
-        _written(files)
+        print(*(f"written    {path}" for path in files), sep="\n")
     return proof.exit_code
 
 
@@ -109,7 +108,6 @@ def show(asked: Asked) -> ExitCode:
         print(report.markdown(document), end="")
     else:
         _show(document)
-        _written((directory / "results.json", directory / "results.md"))
     return ExitCode(document["exit_code"])
 
 
@@ -143,7 +141,3 @@ def schema(_: Asked) -> ExitCode:
 def _show(document: Any) -> None:
     width, colour = report.width_of(sys.stdout), report.wants_colour(sys.stdout)
     print(report.terminal(document, width=width, colour=colour), flush=True)
-
-
-def _written(files: Sequence[Path]) -> None:
-    print(*(f"written    {path}" for path in files), sep="\n")

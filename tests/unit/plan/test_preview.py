@@ -5,6 +5,7 @@ from pathlib import Path
 import empty_cells
 import pytest
 
+from pinproof.evidence.evidence import Outcome
 from pinproof.evidence.store import Store
 from pinproof.matrix.cell import Cell
 from pinproof.plan import plan, preview, recipe
@@ -38,6 +39,18 @@ def test_every_step_of_every_cell_is_told_with_its_reason(
         assert "shared by 2" in lines[start + 1]
         assert lines[start + 2].split()[:2] == ["install", "new"]
         assert lines[start + 2].endswith("what it reads is not known yet")
+
+
+def test_a_step_that_ended_ill_is_told_by_how_it_ended(tmp_path: Path) -> None:
+    empty_cells.write(tmp_path, count=1)
+    chosen = empty_cells.chosen(tmp_path)
+    work = recipe.of(chosen.tried[0], chosen.matrix, python=empty_cells.PYTHON)
+    asked, store = [recipe.resolving(work)], Store(tmp_path)
+    (step,) = plan.make(asked, store, machine="cpu").steps
+    made = plan.make(asked, store, machine="cpu", done={step.id: Outcome.INFRA})
+    lines = list(preview.lines(made, chosen.cells, {}))
+    assert lines[0] == "plan       1 cells, 1 steps: 1 infra"
+    assert lines[2].split() == ["resolve", "infra", "in", "this", "run"]
 
 
 def test_a_cell_that_cannot_be_planned_says_why(planned: tuple[Plan, tuple[Cell, ...]]) -> None:

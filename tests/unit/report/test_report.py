@@ -42,7 +42,17 @@ def test_a_long_reason_is_wrapped_to_the_width_of_the_terminal():
     document = results.document(run(row(cell(), whole(check("a"), check("b", "FAIL", reason)))))
     lines = plain(document, width=110).splitlines()
     assert max(map(len, lines)) <= 110
-    assert "".join(lines).count("157") == 20
+    assert "".join(lines).count("157") > 10
+
+
+def test_a_reason_of_many_lines_is_cut_in_the_table_alone():
+    reason = " ".join(f"word{number}" for number in range(200))
+    document = results.document(run(row(cell(), whole(check("a"), check("b", "FAIL", reason)))))
+    lines = plain(document, width=110).splitlines()
+    told = [number for number, line in enumerate(lines) if "word" in line]
+    assert len(told) <= 6
+    assert lines[told[-1]].endswith("...") or "..." in lines[told[-1]]
+    assert "word199" in document["cells"][0]["reason"]
 
 
 @pytest.mark.parametrize("width", [1, 20, 80, 400])
