@@ -12,6 +12,7 @@ only. See mount_namespaces(7), user_namespaces(7) and mount_setattr(2).
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -40,8 +41,10 @@ def main(words: Sequence[str]) -> None:
             _try(names)
             _view(names)
     except OSError as error:
-        text = f"pinproof: what cells share stays writable to this one: {error}\n"
-        os.write(2, text.encode(errors="replace"))
+        # Not in the words of the system: what reads the log would take them for the reason of
+        # whatever fails after it.
+        code = errno.errorcode.get(error.errno or 0, "unknown")
+        os.write(2, f"pinproof: what cells share stays writable to this one: {code}\n".encode())
     os.execvp(words[end + 1], list(words[end + 1 :]))  # noqa: S606 - it becomes the command
 
 
