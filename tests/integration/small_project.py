@@ -106,7 +106,9 @@ class Project:
     def start(self, build: Build, *words: str) -> subprocess.Popen[str]:
         """Start `pinproof build`, and do not wait for it."""
         order = self.store / "order.json"
-        order.write_text(json.dumps(build.to_json()))
+        text = json.dumps(build.to_json())
+        if not order.is_file() or order.read_text() != text:  # another process may read it now
+            order.write_text(text)
         command = [sys.executable, "-m", "pinproof", "build", "--order", str(order)]
         command += ["--python", str(self.python), "--store", str(self.store), *words]
         env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

@@ -232,8 +232,13 @@ def _homes(cuda: str, caller: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _link(link: Path, to: Path) -> None:
+    """Make a link, whole at any moment: two builds may lay out one toolkit at once."""
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
     try:
-        link.unlink(missing_ok=True)
-        link.symlink_to(to)
+        if link.is_symlink() and link.readlink() == to:
+            return
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(to)
+        fresh.replace(link)
     except OSError as error:
         raise InfrastructureError(f"{link} cannot be made: {error.strerror}") from None

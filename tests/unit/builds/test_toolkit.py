@@ -79,3 +79,16 @@ def test_a_toolkit_of_another_major_release_than_torchs_is_refused(tmp_path: Pat
     with pytest.raises(ConfigurationError, match=r"torch 2.11.0\+cu130 is of CUDA 13") as error:
         toolkit.check(home, {"torch": "2.11.0+cu130"})
     assert "toolkit of CUDA 13" in error.value.remedy
+
+
+def test_a_toolkit_that_is_laid_out_again_is_whole_at_every_moment(tmp_path: Path) -> None:
+    made(tmp_path / "site" / "nvidia" / "cu13", "13.0.88")
+    home = toolkit.lay_out(tmp_path / "site", tmp_path / "cuda").home
+    before = {path.name: path.lstat().st_ino for path in home.iterdir()}
+    # What points to the right place already stays as it is.
+    assert toolkit.lay_out(tmp_path / "site", tmp_path / "cuda").nvcc == "13.0.88"
+    assert {path.name: path.lstat().st_ino for path in home.iterdir()} == before
+    (home / "bin").unlink()
+    (home / "bin").symlink_to(tmp_path)
+    assert toolkit.lay_out(tmp_path / "site", tmp_path / "cuda").nvcc == "13.0.88"
+    assert not [path for path in home.rglob(".*")]
