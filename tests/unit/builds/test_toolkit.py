@@ -91,4 +91,4 @@ def test_a_toolkit_that_is_laid_out_again_is_whole_at_every_moment(tmp_path: Pat
     (home / "bin").unlink()
     (home / "bin").symlink_to(tmp_path)
     assert toolkit.lay_out(tmp_path / "site", tmp_path / "cuda").nvcc == "13.0.88"
-    assert not [path for path in home.rglob(".*")]
+    assert not list(home.rglob(".*"))
