@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import struct
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+SOURCES = Path(__file__).parents[2] / "src"
 
 PTX, SASS, LTO = 1, 2, 8
 SPECIFIC, FAMILY = 0x100000, 0x200000
@@ -51,3 +57,31 @@ def make_library(
     subprocess.run(words, check=True)
     source.unlink()
     return path
+
+
+def install(site: Path, project: str, *files: str, gpu: bytes = b"") -> list[Path]:
+    """Install a distribution of these libraries in a site directory, and return their paths."""
+    about = site / f"{project.replace('-', '_')}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n")
+    (about / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    return [make_library(site / file, gpu) for file in files]
+
+
+def inspected(*sites: Path) -> list[dict[str, Any]]:
+    """Return what the cell's own code says of the libraries under test in these directories."""
+    return _told(sites, "from pinproof_cell.world import inspection as i; told = [*i.extensions()]")
+
+
+def loaded(*paths: Path) -> list[dict[str, Any]]:
+    """Return what the cell's own code says of a process that has loaded these libraries."""
+    load = f"import ctypes; [ctypes.CDLL(path) for path in {[str(path) for path in paths]}]"
+    return _told((), f"{load}; from pinproof_cell.world import loaded; told = loaded.extensions()")
+
+
+def _told(sites: Iterable[Path], program: str) -> list[dict[str, Any]]:
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [*sites, SOURCES]))}
+    words = [sys.executable, "-c", f"{program}; import json; print(json.dumps(told))"]
+    done = subprocess.run(words, env=env, cwd="/", capture_output=True, text=True, check=True)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found

@@ -108,6 +108,8 @@ class Executor:
                 cancel=tape,
             )
         except OSError as error:
+            if tape.heard:  # it did start: this is what somebody who listens has raised
+                raise
             raise InfrastructureError(f"cannot start nox for {first.id}: {error}") from None
 
     def _clear(self, step: Step, spec: SessionSpec) -> None:
@@ -173,6 +175,7 @@ class _Tape:
         end: End,
     ) -> None:
         self.left = list(lane)
+        self.heard = False
         self._executor = executor
         self._cancel = cancel
         self._begin = begin
@@ -191,6 +194,7 @@ class _Tape:
 
     def hear(self, line: str) -> None:
         """Take a line of the child's output."""
+        self.heard = True
         match = _BEGINS.match(line)
         if match and self.left and match[1] == self.left[0][1].session:
             self._turn()

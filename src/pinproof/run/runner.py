@@ -8,7 +8,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,7 +59,11 @@ class Runner:
         """
 
         def end(step: Step, evidence: Evidence) -> None:
-            evidence = self._concluded(step, evidence)
+            try:
+                evidence = self._concluded(step, evidence)
+            except (PinproofError, OSError) as error:  # this cell's, and no other's
+                what = error.what if isinstance(error, PinproofError) else str(error)
+                evidence = _instead(evidence, Outcome.INFRA, what)
             self.executor.store.save(evidence)
             done(step, evidence)
 
@@ -110,7 +114,8 @@ class Runner:
         if damage:
             return _instead(evidence, Outcome.INFRA, damage)
         if step.stage is Stage.INSPECT:
-            return with_audit(evidence, self.works[step.cells[0]].cell.target)
+            work = self.works[step.cells[0]]
+            return with_audit(evidence, work.cell.target, (*self._sites(step.owner), *work.sites))
         if step.stage is Stage.INSTALL:
             write_json(home / MARK, {"install": step.digest}, durable=False)
         return evidence
@@ -118,6 +123,9 @@ class Runner:
     def environment(self, owner: str) -> Path:
         """Return the directory of the nox environment of a cell or a build."""
         return self.executor.envdir / owner
+
+    def _sites(self, owner: str) -> list[Path]:
+        return sorted(self.environment(owner).glob("lib/python*/site-packages"))
 
     def _resolve(self, step: Step, work: CellWork, cancel: threading.Event) -> Evidence:
         started, began = now(), time.monotonic()
@@ -241,7 +249,7 @@ class Runner:
     def _damage(self, cell: str) -> str:
         """Say which files of the environment are no longer those of its wheels, or ""."""
         home = self.environment(cell)
-        sites = sorted(home.glob("lib/python*/site-packages"))
+        sites = self._sites(cell)
         if not sites:
             shutil.rmtree(home, ignore_errors=True)
             return "the environment is not there; it will be made again"
@@ -275,7 +283,7 @@ class Runner:
             if record is not None
             for each in record.libraries
         }
-        sites = sorted(self.environment(step.owner).glob("lib/python*/site-packages"))
+        sites = self._sites(step.owner)
         return integrity.stranger(integrity.loaded(evidence.data), sites, built)
 
 
@@ -298,15 +306,27 @@ def shared(store: Store, work: CellWork) -> tuple[Path, ...]:
     return (uv_cache(), store.builds, store.conda, *places, *work.sites)
 
 
-def with_audit(evidence: Evidence, target: str) -> Evidence:
-    """Add to what inspect found, which code every library under test holds for `target`."""
+def with_audit(evidence: Evidence, target: str, sites: Iterable[Path]) -> Evidence:
+    """Add to what inspect found, which code every library under test holds for `target`.
+
+    `sites` are the site directories that the paths of the document are relative to, the one that an
+    import looks into first before the others. Raises InfrastructureError where a library is in none
+    of them, OSError where it cannot be read.
+    """
     found = evidence.data.get("extensions") or ()
-    paths = [Path(str(each["path"])) for each in found if ".so" in Path(each["path"]).suffixes]
-    if target == "cpu" or not paths:
+    files = [str(each["path"]) for each in found if ".so" in Path(each["path"]).suffixes]
+    if target == "cpu" or not files:
         return evidence
-    gpu = arch.parse(target)
-    audit = [library.read(path, str(path), gpu).to_json() for path in paths]
+    gpu, places = arch.parse(target), tuple(sites)
+    audit = [library.read(_in(places, file), file, gpu).to_json() for file in files]
     return replace(evidence, data={**evidence.data, "audit": audit})
+
+
+def _in(sites: Iterable[Path], file: str) -> Path:
+    for site in sites:
+        if (site / file).is_file():
+            return site / file
+    raise InfrastructureError(f"{file}, which inspect saw, is in no site directory of the cell")
 
 
 def filled_by(home: Path) -> str:

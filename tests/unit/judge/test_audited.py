@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import libraries
 import pytest
-from judged import cell
+from judged import cell, record
 
 from pinproof.judge import audited
 from pinproof.judge.verdict import Verdict
+from pinproof.plan.stage import Stage
+from pinproof.run.runner import with_audit
 
-FA2, FA3 = "/env/vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so", "/env/vllm/x/_vllm_fa3_C.abi3.so"
+FA2 = "vllm/vllm_flash_attn/_vllm_fa2_C.abi3.so"
+FA3 = "vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so"
 
 
 def library(file: str, status: str, **more: Any) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def test_ptx_is_a_limit_with_the_driver_that_it_needs() -> None:
 
 
 def test_kernels_without_code_for_the_gpu_are_no_result() -> None:
-    seen = inspected(library("/env/flash_attn_2_cuda.cpython-312.so", "NONE", sass=["sm_90"]))
+    seen = inspected(library("flash_attn_2_cuda.cpython-312.so", "NONE", sass=["sm_90"]))
     asked = cell(target="sm_120", flash_attn="2.8.3.post2")
     ((verdict, reason),) = audited.claims(asked, seen, {})
     assert verdict is Verdict.IMPORT_FAIL
@@ -49,22 +54,37 @@ def test_kernels_without_code_for_the_gpu_are_no_result() -> None:
 
 
 def test_a_library_of_an_axis_that_is_not_asked_for_claims_nothing() -> None:
-    seen = inspected(library("/env/flash_attn_2_cuda.so", "NONE"))
+    seen = inspected(library("flash_attn_2_cuda.so", "NONE"))
     assert not list(audited.claims(VLLM, seen, {}))
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"extensions": [{"path": FA2, "sha256": "b" * 64}]},
-        {"candidates": [{"extensions": [{"path": FA2, "sha256": "b" * 64}]}]},
-    ],
-)
-def test_a_library_that_was_tested_and_is_not_the_audited_one_voids(document: Any) -> None:
-    seen = inspected(library(FA2, "NATIVE"))
-    ((verdict, reason),) = audited.claims(VLLM, seen, {"correctness": document})
+def audited_in(site: Path) -> dict[str, Any]:
+    """Return what inspect says of a site directory, audited as the runner does."""
+    seen = record(Stage.INSPECT, {"schema": 1, "extensions": libraries.inspected(site)})
+    return dict(with_audit(seen, "sm_120", [site]).data)
+
+
+@pytest.mark.parametrize("place", ["the document", "a candidate"])
+def test_what_was_loaded_is_held_against_what_was_audited(tmp_path: Path, place: str) -> None:
+    gpu = libraries.container(libraries.entry(libraries.SASS, 120))
+    (own,) = libraries.install(tmp_path / "site", "vllm", FA2, gpu=gpu)
+    seen = audited_in(tmp_path / "site")
+
+    def claimed(*paths: Path) -> list[tuple[Verdict, str]]:
+        extensions = {"extensions": libraries.loaded(*paths)}
+        document = extensions if place == "the document" else {"candidates": [extensions]}
+        return list(audited.claims(VLLM, seen, {"inspect": seen, "correctness": document}))
+
+    assert claimed(own) == []
+    # A second vLLM in front of the first: what it computes says nothing of the one that is pinned.
+    (second,) = libraries.install(tmp_path / "second", "vllm", FA2)
+    ((verdict, reason),) = claimed(own, second)
     assert verdict is Verdict.INCONCLUSIVE
-    assert "correctness loaded another" in reason
+    assert reason == f"correctness loaded another {FA2} than was audited: {second}"
+    (other,) = libraries.install(tmp_path / "third", "vllm", FA3)
+    ((verdict, reason),) = claimed(own, other)
+    assert verdict is Verdict.INCONCLUSIVE
+    assert reason == f"correctness loaded {other}, which was not audited"
 
 
 def test_a_library_that_cannot_be_read_says_nothing_of_the_cell() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import empty_cells
@@ -172,3 +173,15 @@ def test_the_end_of_a_step_is_told_from_its_status_and_its_words(
 ) -> None:
     finished = Finished(returncode=1, seconds=1, output=output)
     assert classify(Stage.INSPECT, finished, status, None)[0] is outcome
+
+
+def test_what_a_listener_raises_is_not_taken_for_a_nox_that_cannot_be_started(
+    tmp_path: Path,
+) -> None:
+    def full(step: str, line: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    lane = Lane(tmp_path)
+    lane.executor = replace(lane.executor, on_line=full)
+    with pytest.raises(OSError, match="No space left"):
+        lane.run("print(1)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import venv
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from pinproof.plan.plan import Step
 from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
 from pinproof.run import runner
+from pinproof.run.environment import Uv
 from pinproof.run.execute import Executor
 
 
@@ -125,18 +127,68 @@ def test_a_wheel_that_an_archive_has_is_not_built_again(tmp_path: Path) -> None:
     assert Path(wheel.path).read_bytes() == b"wheel"
 
 
+FLASH = "vllm/vllm_flash_attn/"
+
+
 def test_every_library_under_test_is_audited_for_the_target_of_its_cell(tmp_path: Path) -> None:
+    site, empty = tmp_path / "site-packages", tmp_path / "dist-packages"
     ptx, sass = libraries.entry(libraries.PTX, 80), libraries.entry(libraries.SASS, 90)
-    paths = [
-        libraries.make_library(tmp_path / name, libraries.container(code))
-        for name, code in (("_vllm_fa2_C.abi3.so", ptx), ("_vllm_fa3_C.abi3.so", sass))
-    ]
-    (tmp_path / "kernel.py").write_text("")
-    listed = [{"path": str(path)} for path in (*paths, tmp_path / "kernel.py")]
-    seen = record(Stage.INSPECT, {"schema": 1, "extensions": listed})
-    audit = runner.with_audit(seen, "sm_120").data["audit"]
+    files = [f"{FLASH}_vllm_fa2_C.abi3.so", f"{FLASH}_vllm_fa3_C.abi3.so"]
+    paths = libraries.install(site, "vllm", *files)
+    for path, code in zip(paths, (ptx, sass), strict=True):
+        libraries.make_library(path, libraries.container(code))
+    document = {"schema": 1, "extensions": libraries.inspected(site)}
+    seen = record(Stage.INSPECT, document)
+    audit = runner.with_audit(seen, "sm_120", [empty, site]).data["audit"]
+    assert [each["file"] for each in audit] == files
     assert [each["status"] for each in audit] == ["PTX-JIT", "NONE"]
     assert [each["sha256"] for each in audit] == [sha256(path) for path in paths]
     told = list(audited.limits(cell(target="sm_120", vllm="0.33.0"), {"audit": audit}))
     assert told[0].endswith("R580 or newer")
-    assert runner.with_audit(seen, "cpu") is seen
+    assert runner.with_audit(seen, "cpu", [site]) is seen
+
+
+def test_trouble_with_the_libraries_of_one_cell_ends_neither_the_run_nor_the_next_cell(
+    tmp_path: Path,
+) -> None:
+    matrix = empty_cells.shipped().named("blackwell-release")
+    executor = Executor(
+        store=Store(tmp_path / "store"),
+        envdir=tmp_path / "nox",
+        machine=empty_cells.CPU,
+        on_line=lambda step, line: None,
+    )
+    works, lane, sites = {}, [], []
+    for number in (1, 2):
+        asked = cell(number, target="sm_120", vllm="0.33.0")
+        work = recipe.of(asked, matrix, python=empty_cells.PYTHON)
+        works[asked.id] = replace(work, lock=Lock(python=empty_cells.PYTHON))
+        home = executor.envdir / asked.id
+        venv.create(home, symlinks=True)
+        sites += home.glob("lib/python*/site-packages")
+        lane.append(
+            Step(
+                owner=asked.id,
+                stage=Stage.INSPECT,
+                cells=(asked.id,),
+                inputs={},
+                digest=f"{number}" * 64,
+                timeout=120.0,
+            )
+        )
+    # Of the first the library is where no site directory of the cell is.
+    libraries.install(tmp_path / "far", "vllm", f"{FLASH}_vllm_fa2_C.abi3.so")
+    (sites[0] / "far.pth").write_text(f"{tmp_path / 'far'}\n")
+    libraries.install(sites[1], "vllm", f"{FLASH}_vllm_fa2_C.abi3.so")
+    run = runner.Runner(
+        executor=executor,
+        works=works,
+        backend=lambda settings: Uv(),
+        installer=lambda: Installer(uv="", env={}),
+    )
+    found: list[Evidence] = []
+    run(lane, threading.Event(), lambda step: None, lambda step, known: found.append(known))
+    first, second = found
+    assert (first.outcome, second.outcome) == (Outcome.INFRA, Outcome.OK)
+    assert first.reason.endswith("is in no site directory of the cell")
+    assert [each["status"] for each in second.data["audit"]] == ["NO-GPU-CODE"]
