@@ -29,6 +29,9 @@ from pinproof.matrix.schema import Form, Where, option
 
 SCHEMA = 1
 
+#: A cell takes about 350 bytes, and a matrix may have a hundred thousand on purpose.
+LARGEST = 100_000_000
+
 #: Where the locks lie, beside the matrix file.
 DIRECTORY = "lockfiles"
 
@@ -147,7 +150,7 @@ def load(path: Path) -> Lockfile | None:
         return None
     where = Where(f"{DIRECTORY}/{path.name}")
     again = f"restore it, or delete it and run: nox -s lock -- --matrix {_matrix_of(path)}"
-    raw = schema.read_toml(path)
+    raw = schema.read_toml(path, LARGEST)
     if raw.get("schema") != SCHEMA:
         raise where.error(
             f"is of schema {str(raw.get('schema', 'none'))[:20]}; this version reads {SCHEMA}",

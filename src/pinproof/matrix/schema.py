@@ -120,8 +120,11 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file. Raises ConfigurationError for everything that keeps it from being one."""
+def read_toml(path: Path, largest: int = LARGEST_FILE) -> dict[str, Any]:
+    """Read a TOML file of at most `largest` bytes.
+
+    Raises ConfigurationError for everything that keeps it from being one.
+    """
     where = Where(path.name or str(path))
     try:
         if not path.is_file():
@@ -129,11 +132,11 @@ def read_toml(path: Path) -> dict[str, Any]:
             what = what if path.exists() else "does not exist"
             raise where.error(f"{what} ({path})", remedy="give the path of a matrix file")
         with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+            content = file.read(largest + 1)
     except (OSError, ValueError) as error:
         raise where.error(f"cannot be read: {error}") from None
-    if len(content) > LARGEST_FILE:
-        raise where.error(f"is larger than {LARGEST_FILE:,} bytes")
+    if len(content) > largest:
+        raise where.error(f"is larger than {largest:,} bytes")
     try:
         return tomllib.loads(content.decode("utf-8-sig"))  # some editors write a mark before it
     except UnicodeDecodeError as error:

@@ -165,6 +165,18 @@ def test_a_new_lock_takes_the_place_of_the_old_one_and_of_its_pins(tmp_path):
     assert pins_of(path) != old
 
 
+def test_a_lock_of_thousands_of_cells_is_read_back(tmp_path):
+    path = tmp_path / "m.lock.toml"
+    entries = [
+        Entry(cell=f"cpu-{n:06x}", python="3.11", platform=PLATFORM, request="1" * 64)
+        for n in range(8000)
+    ]
+    written = made(found=[(entry, Lock(python="3.11")) for entry in entries])
+    lockfile.save(written, path)
+    assert path.stat().st_size > 1_000_000
+    assert lockfile.load(path) == written
+
+
 def test_a_disk_that_refuses_leaves_the_old_lock(tmp_path, monkeypatch):
     path = tmp_path / "m.lock.toml"
     lockfile.save(one(), path)
