@@ -555,3 +555,15 @@ def test_a_run_without_a_lock_says_that_an_older_nightly_needs_one(world):
     world.matrix('"nightly-3"')
     _, said = world.pinproof("run", "--matrix", "n", "--until", "resolve")
     assert "torch nightly-3 cannot be resolved as it stands" in said
+
+
+def test_a_lock_for_another_python_alone_is_not_used_and_says_for_whom_it_is(world):
+    world.matrix('"2.16.0"')
+    world.remove("torch")
+    world.release("torch", "2.16.0", requires=["nvidia-cuda-runtime"])
+    world.release("nvidia-cuda-runtime", "13.0.88")
+    world.index()
+    words = ("--python", "3.14", "--platform", "x86_64-manylinux_2_28")
+    assert world.lock("--matrix", "n", *words)[0] == 0
+    _, said = world.pinproof("run", "--matrix", "n", "--dry-run")
+    assert "not used, it is for Python 3.14 on x86_64-manylinux_2_28" in said
