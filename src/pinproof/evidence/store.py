@@ -135,7 +135,7 @@ class Store:
     @staticmethod
     def _read(path: Path) -> Evidence | None:
         # A damaged or foreign record is no evidence: the stage simply runs again.
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             return Evidence.from_json(json.loads(path.read_text(encoding="utf-8")))
         return None
 

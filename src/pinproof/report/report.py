@@ -26,7 +26,7 @@ from pinproof.run.progress import duration
 _MANY = 12
 
 #: No reason takes more lines of a terminal's table; `explain` has all of it.
-_MOST_LINES = 6
+_MOST_LINES = 7
 
 _COLOURS = {"SAFE": "32", "SLOW": "33", "DEGRADED": "33", "EXCLUDED": "2"}
 _BESIDE = {"UNVERIFIED": "36", "INCONCLUSIVE": "35", "HARNESS-BROKEN": "35"}
@@ -52,8 +52,7 @@ def terminal(document: Mapping[str, Any], *, width: int, colour: bool) -> str:
     taken = [max(len(name) + 2, *map(len, cells), 0) for name, *cells in columns]
     room = max(28, width - sum(taken) + taken[why] - 2 * (len(head) - 1))
     for row in rows:
-        lines_of = textwrap.wrap(row[why], room, max_lines=_MOST_LINES, placeholder=" ...")
-        row[why] = "\n".join(lines_of) or "-"
+        row[why] = "\n".join(_cut(textwrap.wrap(row[why], room))) or "-"
         if colour:
             row[why - 1] = _paint(row[why - 1])
     table = tabulate(rows, head, tablefmt="simple", disable_numparse=True)
@@ -132,6 +131,12 @@ def _why(cell: Mapping[str, Any]) -> str:
     limits = len(cell["limits"])
     tail = f"; {limits} limit{'s' if limits > 1 else ''} below" if limits else ""
     return f"{cell['reason']}{tail}"
+
+
+def _cut(lines: list[str]) -> list[str]:
+    """Leave out the middle of many lines: the end of an error tells as much as its beginning."""
+    half = _MOST_LINES // 2
+    return lines if len(lines) <= _MOST_LINES else [*lines[:half], "...", *lines[-half:]]
 
 
 def _z(value: float | str | None) -> str:

@@ -299,7 +299,7 @@ def classify(
         return Outcome.OK, ""
     finding = triage.triage(finished.output, stage)
     if finding is not None and finding.is_machine:
-        return Outcome.INFRA, finding.line
+        return Outcome.INFRA, f"{finding.line} [{finding.failure.id}]"
     reason = triage.reason(finished.output, stage)
     if stage is Stage.INSTALL and _VANISHED in finished.output:
         # The lock was made of files that were there: what lost them is no fault of theirs.

@@ -58,7 +58,7 @@ def test_a_run_that_saw_less_does_not_replace_one_that_saw_all(tmp_path: Path) -
     assert store.load("cpu-aaaaaa", Stage.INSPECT, partly.digest) == record()
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"schema": 99}', "\x00"])
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"schema": 99}', "\x00", "[" * 99999])
 def test_damaged_evidence_is_no_evidence(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
     store.save(record())

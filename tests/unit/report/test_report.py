@@ -38,21 +38,22 @@ def test_an_axis_that_no_cell_uses_has_no_column():
 
 
 def test_a_long_reason_is_wrapped_to_the_width_of_the_terminal():
-    reason = "max|z| 157 > 25 " * 20
+    reason = "max|z| 157 > 25 " * 6
     document = results.document(run(row(cell(), whole(check("a"), check("b", "FAIL", reason)))))
     lines = plain(document, width=110).splitlines()
     assert max(map(len, lines)) <= 110
-    assert "".join(lines).count("157") > 10
+    assert "".join(lines).count("157") == 6
 
 
-def test_a_reason_of_many_lines_is_cut_in_the_table_alone():
+def test_of_a_reason_of_many_lines_the_table_leaves_out_the_middle_alone():
     reason = " ".join(f"word{number}" for number in range(200))
     document = results.document(run(row(cell(), whole(check("a"), check("b", "FAIL", reason)))))
-    lines = plain(document, width=110).splitlines()
-    told = [number for number, line in enumerate(lines) if "word" in line]
-    assert len(told) <= 6
-    assert lines[told[-1]].endswith("...") or "..." in lines[told[-1]]
-    assert "word199" in document["cells"][0]["reason"]
+    text = plain(document, width=110)
+    assert text.splitlines()[2 + 7] == ""  # a heading of two lines, and seven of the row
+    assert "word0 " in text
+    assert "word100" not in text
+    assert "word199" in text
+    assert reason in document["cells"][0]["reason"]
 
 
 @pytest.mark.parametrize("width", [1, 20, 80, 400])

@@ -185,3 +185,9 @@ def test_what_a_listener_raises_is_not_taken_for_a_nox_that_cannot_be_started(
     lane.executor = replace(lane.executor, on_line=full)
     with pytest.raises(OSError, match="No space left"):
         lane.run("print(1)")
+
+
+def test_a_known_failure_of_the_machine_is_named_so_that_the_table_gives_the_next_step() -> None:
+    said = "OSError: [Errno 28] No space left on device\n"
+    finished = Finished(returncode=1, seconds=1, output=said)
+    assert classify(Stage.INSTALL, finished, 1, None) == (Outcome.INFRA, f"{said.strip()} [B20]")
