@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,8 @@ from pinproof.evidence.store import SHORT, disk_error, read_json, sha256, write_
 
 SCHEMA = 1
 DAY = 86400.0
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,13 @@ class Record:
             raise ValueError("a record of another schema")
         values["without"] = tuple(values["without"])
         values["libraries"] = tuple(values["libraries"])
-        return cls(**values)
+        record = cls(**values)
+        # They become paths, and a record may come from an archive that somebody else has made.
+        if not all(_SHA256.fullmatch(each) for each in (record.key, record.sha256)):
+            raise ValueError("a record whose key or wheel is no sha256")
+        if record.wheel != Path(record.wheel).name or not record.wheel.endswith(".whl"):
+            raise ValueError("a record whose wheel is no file name")
+        return record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +63,31 @@ def test_what_is_damaged_is_no_wheel(tmp_path: Path, damage: str) -> None:
     aside = list((tmp_path / "quarantine").glob("*"))
     assert [each.read_bytes() for each in aside] == ([b"WHEEL"] if damage == "edit" else [])
     assert cache.find(publish(cache).key) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("wheel", "../../../evil.json"),
+        ("wheel", "../../../evil.whl"),
+        ("sha256", "../.."),
+        ("key", "../../evil"),
+    ],
+)
+def test_a_record_of_an_archive_that_leads_elsewhere_is_none(
+    tmp_path: Path, name: str, text: Any
+) -> None:
+    archived, here = Cache(tmp_path / "archive" / "builds"), Cache(tmp_path / "store" / "builds")
+    record = publish(archived)
+    raw = record.to_json() | {name: text}
+    if name == "wheel":
+        outside = archived.wheel_path(record).parent / str(text)
+        outside.resolve().write_bytes(b"wheel")
+    archived.record_path(KEY).write_text(json.dumps(raw))
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert here.adopt(KEY, archived) is None
+    assert archived.records() == []
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_two_builds_with_the_same_bytes_share_a_file(tmp_path: Path) -> None:
