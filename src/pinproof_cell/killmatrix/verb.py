@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pinproof_cell.document import write
 from pinproof_cell.judge.findings import Finding
 from pinproof_cell.killmatrix.table import KILLED, document, documented, markdown, row
 from pinproof_cell.request import BadRequestError
@@ -24,12 +25,13 @@ from pinproof_cell.world.journal import Journal
 WORKERS = 2
 #: After so many dead workers of one share something else than the mutants is wrong.
 MOST_DEATHS = 30
-#: How long a worker may take in all, in seconds.
-LIMIT = 1200.0
 
 EXAMPLE = """\
 an extra file holds broken kernels of your own, with the signature that `check` asks for:
   MUTANTS = {"scaled": lambda q, k, v, **rest: ...}
+
+What was asked is kept in a folder OUT.journal until all is: the same command goes on where one was
+ended.
 
 examples:
   python -m pinproof_cell mutants --json mutants.json
@@ -45,19 +47,23 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--docs", type=Path, metavar="PAGE.md", help="write the table into this page")
 
 
-def main(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
-    """Run the verb; returns its document and the exit status. Raises BadRequestError."""
+def main(options: argparse.Namespace) -> tuple[None, int]:
+    """Run the verb, which writes its document; returns the exit status. Raises BadRequestError."""
     if options.extra and not options.extra.is_file():
         raise BadRequestError(f"no file {options.extra}")
-    found = run(extra=options.extra)
+    folder = options.json.with_name(f"{options.json.name}.journal")
+    found = run(folder, extra=options.extra)
+    write(options.json, found)
+    shutil.rmtree(folder)
     print(markdown(found))
     if options.docs:
         page = options.docs.read_text(encoding="utf-8")
         options.docs.write_text(documented(page, found), encoding="utf-8")
-    return found, 1 if found["survivors"] or found["rejected"] else 0
+    return None, 1 if found["survivors"] or found["rejected"] else 0
 
 
 def run(
+    folder: Path,
     *,
     extra: Path | None = None,
     rounds: Sequence[Sequence[str]] | None = None,
@@ -65,8 +71,9 @@ def run(
 ) -> dict[str, Any]:
     """Put the suite to every mutant, in rounds of checks, by default the quick ones and the rest.
 
-    What is killed in one round is not asked the next; controls are asked everything. Returns the
-    document of the verb. Raises BadRequestError for an extra file that does not load.
+    What is killed in one round is not asked the next; controls are asked everything. What `folder`
+    keeps of a run that was ended is not asked again. Returns the document of the verb. Raises
+    BadRequestError for an extra file that does not load, and for a folder of another run.
     """
     started = time.monotonic()
     rounds = _rounds() if rounds is None else rounds
@@ -74,7 +81,8 @@ def run(
     rows: list[dict[str, Any]] = []
     for number, wanted in enumerate(rounds):
         left = [row["id"] for row in rows if row["control"] or row["result"] != KILLED]
-        plan, ended = _round(wanted, left if number else None, extra, say)
+        place = folder / f"round-{number}"
+        plan, ended = _round(place, wanted, left if number else None, extra, say)
         for line in ended:
             results.setdefault(line["mutant"], []).append(line)
         rows = [row(facts, results.get(facts["id"], [])) for facts in plan]
@@ -88,20 +96,23 @@ def _rounds() -> list[list[str]]:
 
 
 def _round(
+    folder: Path,
     wanted: Sequence[str],
     mutants: Sequence[str] | None,
     extra: Path | None,
     say: Callable[[str], None],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Put some checks to some mutants, or to all; returns the mutants and the results in order."""
-    with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
-        folder = Path(scratch)
-        task = folder / "task.json"
-        chosen = {"checks": list(wanted), "mutants": mutants, "extra": extra and str(extra)}
-        task.write_text(json.dumps(chosen), encoding="utf-8")
-        with ThreadPoolExecutor(WORKERS) as pool:
-            shares = [pool.submit(_share, task, number, say) for number in range(WORKERS)]
-            lines = [line for share in shares for line in share.result()]
+    folder.mkdir(parents=True, exist_ok=True)
+    task = folder / "task.json"
+    chosen = {"checks": list(wanted), "mutants": mutants, "extra": extra and str(extra)}
+    if task.exists() and json.loads(task.read_text(encoding="utf-8")) != chosen:
+        text = f"{folder} holds a run of other mutants or checks"
+        raise BadRequestError(f"{text}\n  next step: delete that folder")
+    task.write_text(json.dumps(chosen), encoding="utf-8")
+    with ThreadPoolExecutor(WORKERS) as pool:
+        shares = [pool.submit(_share, task, number, say) for number in range(WORKERS)]
+        lines = [line for share in shares for line in share.result()]
     order = {check: place for place, check in enumerate(wanted)}
     ended = [line for line in lines if line["kind"] == "end"]
     plan = next(line["mutants"] for line in lines if line["kind"] == "plan")
@@ -111,10 +122,11 @@ def _round(
 def _share(task: Path, number: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """Run one share to its end, in as many processes as that takes; returns its journal."""
     journal = Journal(task.with_name(f"share-{number}.jsonl"))
+    journal.take_back("mutant", "check")
     program = ["-m", "pinproof_cell.killmatrix.worker", "--journal", str(journal.path)]
     program += ["--share", str(number), str(WORKERS), "--task", str(task)]
     for _ in range(MOST_DEATHS):
-        ended = child.run(program, target="cpu", timeout=LIMIT)
+        ended = child.run(program, target="cpu", timeout=None)
         if not ended.reason:
             return journal.lines()
         if not journal.lines("plan"):

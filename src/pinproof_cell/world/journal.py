@@ -51,3 +51,10 @@ class Journal:
         ended = {tuple(line[name] for name in names) for line in self.lines("end")}
         begun = self.lines("begin")
         return next((x for x in begun if tuple(x[name] for name in names) not in ended), None)
+
+    def take_back(self, *names: str) -> None:
+        """Drop the "begin" line that has no "end", of a process that was ended from outside."""
+        begun = self.unfinished(*names)
+        if begun is not None:
+            left = [json.dumps(line) + "\n" for line in self.lines() if line != begun]
+            self.path.write_text("".join(left), encoding="utf-8")

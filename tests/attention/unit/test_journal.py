@@ -27,3 +27,16 @@ def test_what_was_begun_and_not_ended_is_what_the_process_died_of(tmp_path: Path
     found = journal.unfinished("kernel", "number")
     assert found is not None
     assert found["number"] == 2
+
+
+def test_what_was_begun_and_not_ended_can_be_taken_back(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.take_back("kernel")
+    journal.add("begin", kernel="a")
+    journal.add("end", kernel="a")
+    journal.add("begin", kernel="b")
+    journal.take_back("kernel")
+    assert [(line["kind"], line["kernel"]) for line in journal.lines()] == [
+        ("begin", "a"),
+        ("end", "a"),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pinproof_cell.request import BadRequestError
 from pinproof_cell.suite import checks
 from pinproof_cell.suite.cases import Case
 from pinproof_cell.suite.checks import Repeats
+from pinproof_cell.world.journal import Journal
 
 ROOT = Path(__file__).parents[3]
 MATRIX = ROOT / "results" / "mutants" / "cpu.json"
@@ -41,10 +43,21 @@ MUTANTS = {"dies": dies, "halved": halved, "right": changed(block=32)}
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A run of two rounds of one check, with an extra file."""
-    extra = tmp_path_factory.mktemp("extra") / "extra.py"
+    """A run of two rounds of one check, with an extra file, that was ended after the first."""
+    folder = tmp_path_factory.mktemp("extra")
+    extra = folder / "extra.py"
     extra.write_text(EXTRA, encoding="utf-8")
-    return verb.run(extra=extra, rounds=ROUNDS, say=lambda line: None)
+    verb.run(folder, extra=extra, rounds=ROUNDS[:1], say=lambda line: None)
+    before = asked(folder)
+    Journal(folder / "round-0" / "share-0.jsonl").add("begin", mutant="halved", check="open")
+    found = verb.run(folder, extra=extra, rounds=ROUNDS, say=lambda line: None)
+    assert asked(folder) == before
+    return found
+
+
+def asked(folder: Path) -> list[dict[str, Any]]:
+    """Return what was asked in the first round, each time it was."""
+    return Journal(folder / "round-0" / "share-0.jsonl").lines("begin", "end")
 
 
 def by_id(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -77,14 +90,23 @@ def test_what_a_round_kills_is_not_asked_the_next(small: dict[str, Any]) -> None
 
 
 def test_the_status_is_1_where_a_mutant_survives(
-    small: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A survivor fails the run and stands in its last lines."""
-    monkeypatch.setattr(verb, "run", lambda **_: small)
-    options = type("Options", (), {"extra": None, "docs": None})()
-    document, status = verb.main(options)
-    assert status == 1
-    assert document is small
+    """A survivor fails the run and stands in its last lines; the journal is gone."""
+
+    def ran(folder: Path, **rest: Any) -> dict[str, Any]:
+        folder.mkdir()
+        return small
+
+    monkeypatch.setattr(verb, "run", ran)
+    result = tmp_path / "out.json"
+    options = argparse.Namespace(extra=None, docs=None, json=result)
+    assert verb.main(options) == (None, 1)
+    assert json.loads(result.read_text())["survivors"] == small["survivors"]
+    assert list(tmp_path.iterdir()) == [result]
     assert "`right`" in capsys.readouterr().out.splitlines()[-1 - bool(small["inactive"])]
 
 
@@ -109,7 +131,14 @@ def test_an_extra_file_that_raises_is_bad_input(tmp_path: Path) -> None:
     extra = tmp_path / "extra.py"
     extra.write_text("1/0", encoding="utf-8")
     with pytest.raises(BadRequestError, match="do not load: ZeroDivisionError: division by zero"):
-        verb.run(extra=extra, rounds=[[]], say=lambda line: None)
+        verb.run(tmp_path, extra=extra, rounds=[[]], say=lambda line: None)
+
+
+def test_a_folder_of_another_run_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "round-0").mkdir()
+    (tmp_path / "round-0" / "task.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(BadRequestError, match="other mutants or checks"):
+        verb.run(tmp_path, rounds=[[]], say=lambda line: None)
 
 
 def mutant(**facts: Any) -> Mutant:
