@@ -79,7 +79,8 @@ def _excluded(cells: Sequence[Cell]) -> Iterator[str]:
 
 def _summary(plan: Plan, cells: int) -> str:
     states = Counter(map(_state, plan.steps))
-    told = ", ".join(f"{states[word]} {word}" for word in (*State, *Outcome) if states[word])
+    words = dict.fromkeys(map(str, (*State, *Outcome)))
+    told = ", ".join(f"{states[word]} {word}" for word in words if states[word])
     return f"plan       {cells} cells, {len(plan.steps)} steps: {told or 'nothing to do'}"
 
 

@@ -10,6 +10,7 @@ from pinproof.evidence.store import Store
 from pinproof.matrix.cell import Cell
 from pinproof.plan import plan, preview, recipe
 from pinproof.plan.plan import Plan
+from pinproof.plan.stage import Stage
 
 
 @pytest.fixture
@@ -51,6 +52,12 @@ def test_a_step_that_ended_ill_is_told_by_how_it_ended(tmp_path: Path) -> None:
     lines = list(preview.lines(made, chosen.cells, {}))
     assert lines[0] == "plan       1 cells, 1 steps: 1 infra"
     assert lines[2].split() == ["resolve", "infra", "in", "this", "run"]
+
+
+def test_steps_that_cannot_run_here_are_counted_once() -> None:
+    work = plan.Work(cell="a", target="sm_90", stages=((Stage.CORRECTNESS, "a", {"a": 1}, 9.0),))
+    made = plan.make([work], Store(Path("nowhere")), machine="cpu")
+    assert next(iter(preview.lines(made, [], {}))) == "plan       0 cells, 1 steps: 1 unavailable"
 
 
 def test_a_cell_that_cannot_be_planned_says_why(planned: tuple[Plan, tuple[Cell, ...]]) -> None:
