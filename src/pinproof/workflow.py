@@ -245,7 +245,7 @@ class _Run:
         """Judge every cell over the evidence that stands now, also of stages not asked for."""
         self.options = replace(self.options, fresh=False, until=None)
         way = self._plan(works, self._everything)
-        matrix = self.chosen.matrix
+        matrix, wanted = self.chosen.matrix, self.chosen.required
         rows = []
         for cell in self.chosen.cells:
             evidence = self._evidence(way.of(cell.id))
@@ -254,10 +254,10 @@ class _Run:
             if cell.id in self.preparation.problems:
                 evidence = {Stage.RESOLVE: self.preparation.problems[cell.id]}
             judged = judgement.judge(cell, evidence, matrix.policy, matrix.checks)
-            required = cell.id in self.chosen.required
+            required = cell.id in wanted
             rows.append(Row(cell=cell, judgement=judged, evidence=evidence, required=required))
         judgements = {row.cell.id: row.judgement for row in rows}
-        code = judgement.exit_code(judgements, self.chosen.required)
+        code = judgement.exit_code(judgements, wanted)
         if self.broken is not None:
             self._say(f"pinproof: {self.broken}")
             code = ExitCode.INFRASTRUCTURE
