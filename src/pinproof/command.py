@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -101,6 +102,7 @@ class Command:
                 f"there is no verb {verb[:60]!r}.{did_you_mean(verb[:60], self.verbs)}",
                 remedy=f"use one of: {', '.join(self.verbs)}",
             )
+        _refuse_empty(words)
         asked, unknown = self._top.parse_known_args(words)
         if unknown:
             raise _unknown(self.verbs[verb], unknown[0])
@@ -115,6 +117,19 @@ class _Parser(argparse.ArgumentParser):
         name = self.prog.partition(" ")[2]  # the command says its own name before every error
         what = f"{name}: {message}" if name else message
         raise ConfigurationError(what, remedy=f"{self.prog} --help")
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Find an unset variable of a shell: ``--select "$CHOICE"`` would choose everything."""
+    for before, word in itertools.pairwise(words):
+        name, _, value = word.partition("=")
+        if not word.strip() or (word.startswith("--") and "=" in word and not value.strip()):
+            what = name if word.strip() else before if before.startswith("-") else "an argument"
+            raise ConfigurationError(
+                f"{words[0]}: {what} is empty",
+                cause="the variable that it comes from is not set",
+                remedy="give it a value, or leave it out",
+            )
 
 
 def _unknown(parser: argparse.ArgumentParser, word: str) -> ConfigurationError:

@@ -23,7 +23,7 @@ from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
 from pinproof.report import results
 from pinproof.report.results import Row
-from pinproof.run import progress, runner, scheduler
+from pinproof.run import asked, progress, runner, scheduler
 from pinproof.run.execute import Executor, now
 from pinproof.run.machine import Machine, this_machine
 from pinproof.run.preparation import Preparation
@@ -54,6 +54,7 @@ def run(options: Options, out: TextIO) -> Proof:
     """
     machine = this_machine()
     chosen = selection.make(options, machine)
+    asked.check(options, chosen)
     store = Store(options.store)
     # Being stopped by a service manager is no other thing than Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -103,6 +104,7 @@ class _Run:
         started = now()
         name, cells = self.chosen.matrix.name, self.chosen.tried
         self._say(*self.options.shown(name, len(cells), self.machine, self.jobs))
+        self._say(*asked.notes(self.options, self.chosen))
         _ = self.preparation.installer  # a wrong wheelhouse ends the run before it begins
         works = self.preparation.asked()
         self._say(*self.preparation.notes)

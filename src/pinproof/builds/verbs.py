@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -136,6 +137,8 @@ def cache(action: str, store: Path, days: float) -> tuple[list[str], bool]:
 
     Raises ConfigurationError for any other word.
     """
+    if not 0 <= days < math.inf:
+        raise ConfigurationError(f"--days {days:g} must be 0 or more")
     held = Cache(store / "builds")
     match action:
         case "list":

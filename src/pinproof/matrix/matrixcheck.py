@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
 
 from pinproof.errors import did_you_mean
 from pinproof.matrix import axis, facts, rules
@@ -12,7 +15,7 @@ from pinproof.matrix.axis import Pair
 from pinproof.matrix.schema import Where
 
 if TYPE_CHECKING:
-    from pinproof.matrix.matrixfile import Matrix, MatrixFile
+    from pinproof.matrix.matrixfile import Matrix, MatrixFile, Override
 
 
 def check(file: MatrixFile, where: Where) -> None:
@@ -37,8 +40,17 @@ def check(file: MatrixFile, where: Where) -> None:
             raise place.key("default").error(
                 f"{defaults[matrix.target]!r} is the default of {matrix.target} already"
             )
+        _check_day(matrix.exclude_newer, place.key("exclude-newer"))
         _check_combinations(matrix, place)
         _check_expressions(matrix, place)
+
+
+def _check_day(text: str, where: Where) -> None:
+    try:
+        if text:
+            date.fromisoformat(text)
+    except ValueError:
+        raise where.error(f"{text!r} names no day of the calendar") from None
 
 
 def check_size(matrix: Matrix, limit: int, where: Where) -> None:
@@ -140,8 +152,39 @@ def _check_expressions(matrix: Matrix, where: Where) -> None:
         place = where.key("overrides").item(index)
         _check_selector(override.select, matrix, place.key("select"))
         rules.check_requirements(override.requirements, place.key("requirements"))
+        _check_override(override, matrix, place)
     if matrix.policy.require != "all":
         _check_selector(matrix.policy.require, matrix, where.key("policy").key("require"))
+
+
+def _check_override(override: Override, matrix: Matrix, where: Where) -> None:
+    """Find settings that contradict the axes, or that no cell would ever take up."""
+    from packaging.requirements import Requirement
+
+    for index, text in enumerate(override.requirements):
+        asked = Requirement(text)
+        name = canonicalize_name(asked.name)
+        if name in axis.AXES and asked.specifier:
+            raise (
+                where.key("requirements")
+                .item(index)
+                .error(
+                    f"{text!r} asks for another {name} than the cell may have: {name} is an axis",
+                    remedy=f"write the version on the axis {name}, or exclude cells",
+                )
+            )
+    wanted = facts.selector(override.select)
+    for project in override.patches if "id" not in wanted.names else ():
+        others = {"target": matrix.target, "matrix": matrix.name}
+        if not any(
+            axes.get(project, "none") != "none" and wanted.holds(facts.shipped().look(axes, others))
+            for axes in _combinations(matrix, wanted.names | {project})
+        ):
+            raise (
+                where.key("patches")
+                .key(project)
+                .error(f"no cell that this selects has a {project} to patch")
+            )
 
 
 def _check_selector(text: str, matrix: Matrix, where: Where) -> None:

@@ -217,6 +217,15 @@ def with_key(text: str) -> str:
         (with_key("timeouts = { biuld = 5 }"), "Did you mean 'build'?"),
         (with_key("timeouts = { build = -5 }"), M + "timeouts.build: must be greater than 0"),
         (with_key("exclude-newer = '2026-13-01'"), "exclude-newer: '2026-13-01' must be a day"),
+        (with_key("exclude-newer = '2026-02-31'"), "'2026-02-31' names no day of the calendar"),
+        (
+            with_key("overrides = [{ select = 'torch > \"2.8\"', requirements = ['Torch==1'] }]"),
+            M + "overrides[0].requirements[0]: 'Torch==1' asks for another torch",
+        ),
+        (
+            with_key("overrides = [{ select = 'torch > \"2.8\"', patches = { vllm = ['a'] } }]"),
+            M + "overrides[0].patches.vllm: no cell that this selects has a vllm to patch",
+        ),
         (
             with_key("overrides = [{ select = 'torch > \"2.13\"', backend = 'system' }]"),
             M + "overrides[0].select: 'torch > \"2.13\"' matches no combination",
