@@ -52,7 +52,12 @@ async def gather(
         async with turn:
             return package.url, await _verified(package, cache, download, source)
 
-    return dict(await asyncio.gather(*map(one, packages)))
+    # What can be had is kept, whatever befell another: the next try asks for that one alone.
+    found = await asyncio.gather(*map(one, packages), return_exceptions=True)
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+    return dict(each for each in found if not isinstance(each, BaseException))
 
 
 async def _verified(

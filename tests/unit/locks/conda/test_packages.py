@@ -90,3 +90,11 @@ def test_a_package_that_is_gone_from_the_disk_is_named(tmp_path):
     wanted = replace(local(tmp_path), url=(tmp_path / "gone" / "a-1.0-h0_0.conda").as_uri())
     with pytest.raises(InfrastructureError, match=r"cannot be had from .*: No such file"):
         gathered([wanted], tmp_path / "cache")
+
+
+def test_what_can_be_had_is_kept_where_another_package_cannot(tmp_path):
+    wanted = [local(tmp_path, "a", b"other"), *(local(tmp_path, name) for name in ("b", "c", "d"))]
+    with pytest.raises(InfrastructureError, match=r"a-1.0-h0_0.conda is not the package"):
+        gathered(wanted, tmp_path / "cache")
+    kept = {path.name[0] for path in (tmp_path / "cache").rglob("*.conda")}
+    assert kept == {"b", "c", "d"}
