@@ -136,7 +136,8 @@ def make(
             else:
                 step = _with_state(step, memory, work.target, machine, fresh)
             own.append(step)
-            before = (step.id,)
+            # All of them: of two steps that run, one that need not may stand in between.
+            before = (*before, step.id)
             if step.ended not in (None, Outcome.OK):
                 break  # the verdict stands; nothing behind it can run
         for step in _without_needless_installs(own, work):

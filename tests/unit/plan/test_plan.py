@@ -104,6 +104,8 @@ def test_a_lost_environment_is_made_again_where_a_later_stage_runs(tmp_path: Pat
         Stage.CORRECTNESS,
         Stage.THROUGHPUT,
     ]
+    install, correctness, _ = made.todo
+    assert install.id in correctness.needs  # though inspect, which stands between, need not run
     ready = digest_of(stages("cpu-a")[1][2])
     made = plan.make([work("cpu-a", ready=ready)], store, machine="cpu")
     assert [step.stage for step in made.todo] == [Stage.CORRECTNESS, Stage.THROUGHPUT]
