@@ -76,12 +76,14 @@ def resolve(
             raise
         told = [f"the lock's versions are not to be had here: {error.cause or error.what}"]
     else:
+        _reject_others(held, found)
         told = _differences(held.pins, found.lock.pins)
         told += _differences(held.sources, found.sources)
         if not told:
             return found
     # Most likely another index than the one it was made from; a lock must not keep a user out.
     anew = _resolve(request, installer, (), timeout, cancel)
+    _reject_others(held, anew)
     note = f"not the committed lock, but resolved anew: {'; '.join(told[:3])}"
     return replace(anew, notes=(note, *anew.notes))
 
@@ -117,26 +119,34 @@ def _resolve(
     )
 
 
-def _differences(held: Iterable[Pin], found: Iterable[Pin]) -> list[str]:
-    """Say in what the files that were found are not those of the lock.
+def _reject_others(held: Lock, found: Resolution) -> None:
+    """Raise ResolveError where a file has the name of one of the lock `held`, and other bytes.
 
-    Raises ResolveError where a release has other bytes than the lock says: a file of the package
-    index never changes. A build with a local version (2.13.0+cpu) may differ from place to place.
+    A file of an index never changes. Only a build with a local version (2.13.0+cpu) of a lock that
+    names no index may differ: no package index has such builds, and each machine finds its own.
     """
+    known = {pin.file: pin for pin in (*found.lock.pins, *found.sources)}
+    for pin in (*held.pins, *held.sources):
+        here = known.get(pin.file, pin)
+        if here.sha256 == pin.sha256 or ("+" in pin.version and not held.indexes):
+            continue
+        raise ResolveError(
+            f"{pin.file} is not the file of the lock: its sha256 is {here.sha256[:12]}...,"
+            f" the lock says {pin.sha256[:12]}...",
+            conflict=False,
+            cause="an index, a mirror or a directory of wheels has another file under that name",
+            remedy="do not install it: look where it comes from, then renew the lock: nox -s lock",
+        )
+
+
+def _differences(held: Iterable[Pin], found: Iterable[Pin]) -> list[str]:
+    """Say in what the files that were found are not those of the lock."""
     known = {pin.name: pin for pin in found}
     told = []
     for pin in held:
         here = known.pop(pin.name, None)
         if here is None or here.version != pin.version:
             told.append(f"{pin.name} {pin.version} became {here.version if here else 'needless'}")
-        elif here.sha256 != pin.sha256 and here.file == pin.file and "+" not in pin.version:
-            raise ResolveError(
-                f"{pin.file} is not the file of the lock: its sha256 is {here.sha256[:12]}...,"
-                f" the lock says {pin.sha256[:12]}...",
-                conflict=False,
-                cause="the index or the mirror serves another file under that name",
-                remedy="do not install it; look at the index, then renew the lock: nox -s lock",
-            )
         elif here.sha256 != pin.sha256:
             told.append(f"{pin.name} {pin.version} has other bytes here ({here.file})")
     return told + [f"{pin.name} {pin.version} is new" for pin in known.values()]

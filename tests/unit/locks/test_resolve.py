@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -317,6 +318,33 @@ def test_a_release_with_other_bytes_than_the_lock_says_is_never_installed(world)
     with pytest.raises(ResolveError, match="is not the file of the lock") as caught:
         resolve(ask("app"), world.installer(), held=held)
     assert not caught.value.conflict
+
+
+@pytest.mark.parametrize("version", ["1.0.dev1+cu130", "1.0+g0123abc"])
+def test_a_build_of_an_index_that_the_lock_names_never_has_other_bytes(world, version):
+    world.add("app", version)
+    held = replace(resolve(ask(f"app=={version}"), world.installer()).lock, indexes=("nightly/cu",))
+    world.root = world.root / "later"
+    world.files = [make_wheel(world.root / "files", "app", version, files={"app.py": "other"})]
+    with pytest.raises(ResolveError, match="is not the file of the lock") as caught:
+        resolve(ask(f"app=={version}"), world.installer(), held=held)
+    assert not caught.value.conflict
+    assert held.pins[0].sha256[:12] in caught.value.what
+    assert sha256(world.files[0])[:12] in caught.value.what
+
+
+def test_other_bytes_are_refused_where_other_files_of_the_lock_are_gone_too(world):
+    world.add("app", "1.0", requires=["lib"])
+    world.add("lib", "1.0")
+    held = resolve(ask("app"), world.installer()).lock
+    world.root = world.root / "later"
+    other = make_wheel(
+        world.root / "files", "app", "1.0", requires=["lib"], files={"app.py": "other"}
+    )
+    world.files = [other]
+    world.add("lib", "2.0")
+    with pytest.raises(ResolveError, match="is not the file of the lock"):
+        resolve(ask("app"), world.installer(), held=held)
 
 
 def test_of_two_wheels_of_a_release_the_locked_one_is_taken(world):
