@@ -37,42 +37,6 @@ def matrix(session: nox.Session) -> None:
     sessions.pinproof(session, ROOT, "run", *session.posargs)
 
 
-@on_host()
-def report(session: nox.Session) -> None:
-    """Print the table again from stored evidence."""
-    sessions.pinproof(session, ROOT, "report", *session.posargs)
-
-
-@on_host()
-def pins(session: nox.Session) -> None:
-    """Write constraints.txt and PINS.md of a safe cell: `nox -s pins -- [CELL|best]`."""
-    sessions.pinproof(session, ROOT, "pins", *session.posargs)
-
-
-@on_host()
-def archive(session: nox.Session) -> None:
-    """Keep the very files of safe cells: `nox -s archive -- CELL... --out DIR`."""
-    sessions.pinproof(session, ROOT, "archive", *session.posargs)
-
-
-@on_host()
-def fuzz(session: nox.Session) -> None:
-    """Search the kernels of a cell for failures: `nox -s fuzz -- CELL`."""
-    sessions.pinproof(session, ROOT, "fuzz", *session.posargs)
-
-
-@on_host()
-def audit(session: nox.Session) -> None:
-    """Say which GPU code libraries hold: `nox -s audit -- WHEEL|DIRECTORY|REQUIREMENT...`."""
-    sessions.pinproof(session, ROOT, "audit", *session.posargs)
-
-
-@on_host()
-def lock(session: nox.Session) -> None:
-    """Fix nightlies, commits and every wheel of a matrix: `nox -s lock -- --help`."""
-    sessions.pinproof(session, ROOT, "lock", *session.posargs)
-
-
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """The project's tests, and its types and style."""
@@ -89,6 +53,9 @@ def bench(session: nox.Session) -> None:
     sessions.install_group(session, ROOT, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
+
+for verb, about in sessions.VERBS.items():
+    on_host(name=verb)(sessions.for_verb(verb, about, ROOT))
 
 for cell in sessions.cells(ROOT / "matrix.toml", sys.argv):
     on_host(name=cell.id)(sessions.for_cell(cell, ROOT))

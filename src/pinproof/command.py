@@ -134,9 +134,10 @@ def _refuse_empty(words: Sequence[str]) -> None:
 
 def _unknown(parser: argparse.ArgumentParser, word: str) -> ConfigurationError:
     word = word.partition("=")[0][:60]
+    meant = {"--stage": "--until"}.get(word, word)
     flags = [flag for action in parser._actions for flag in action.option_strings]
     kind = "option" if word.startswith("-") else "argument"
     return ConfigurationError(
-        f"{parser.prog.partition(' ')[2]} takes no {kind} {word!r}.{did_you_mean(word, flags)}",
+        f"{parser.prog.partition(' ')[2]} takes no {kind} {word!r}.{did_you_mean(meant, flags)}",
         remedy=f"{parser.prog} --help",
     )

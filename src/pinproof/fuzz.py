@@ -122,7 +122,7 @@ def _installed(options: Options, out: TextIO) -> tuple[Row, CellWork]:
         if target not in ("cpu", machine.target):
             raise NothingRanError(
                 f"{row.cell.id} is for {target}; this machine is {machine.target}",
-                remedy="name a cell of this machine: `pinproof expand` lists them",
+                remedy="name a cell of this machine: `nox -s expand` lists them",
             )
         bad = [record for record in row.evidence.values() if record.outcome is not Outcome.OK]
         if bad or Stage.INSPECT not in row.evidence:

@@ -19,6 +19,25 @@ from pinproof.matrix.cell import Cell
 #: What Ctrl-C gives the run to end its children and to print what is known, in seconds.
 LAST_WORDS = 30.0
 
+#: The verbs of `pinproof` beside `run`, which is the session `matrix`, with what each does.
+VERBS = {
+    "report": "Print the table again from stored evidence.",
+    "pins": "Write constraints.txt and PINS.md of a safe cell: `nox -s pins -- [CELL|best]`.",
+    "archive": "Keep the very files of safe cells: `nox -s archive -- CELL... --out DIR`.",
+    "plan": "Say what a run would do, and why; nothing is changed.",
+    "expand": "List every cell, the excluded ones with their rule.",
+    "explain": "Say everything that is known of a cell: `nox -s explain -- CELL`.",
+    "fuzz": "Search the kernels of a cell for failures: `nox -s fuzz -- CELL`.",
+    "defects": "List the known defects of the kernels under test.",
+    "audit": "Say which GPU code libraries hold: `nox -s audit -- WHEEL|DIRECTORY|REQUIREMENT...`.",
+    "build": "Build one wheel from source: `nox -s build -- --help`.",
+    "cache": "List, verify or prune the wheels that were built: `nox -s cache -- list`.",
+    "triage": "Say which known failures logs hold: `nox -s triage -- LOG...`.",
+    "lock": "Fix nightlies, commits and every wheel of a matrix: `nox -s lock -- --help`.",
+    "conda": "Lock, check or install conda environments: `nox -s conda -- lock|check|install`.",
+    "schema": "Print the JSON Schema of matrix.toml, for editors.",
+}
+
 
 def cells(path: Path, words: Sequence[str] = ("--list",)) -> Iterator[Cell]:
     """Yield every cell of the matrix file that can be tried, each id once, as sessions of nox.
@@ -65,6 +84,16 @@ def for_cell(cell: Cell, root: Path) -> Callable[[nox.Session], None]:
 
     prove.__doc__ = f"{cell.matrix}: {cell.label}"
     return prove
+
+
+def for_verb(verb: str, about: str, root: Path) -> Callable[[nox.Session], None]:
+    """Return the session that hands its arguments on to a verb; `about` is what `nox -l` shows."""
+
+    def do(session: nox.Session) -> None:
+        pinproof(session, root, verb, *session.posargs)
+
+    do.__doc__ = about
+    return do
 
 
 def install_host(session: nox.Session, root: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pinproof import sessions
+from pinproof import cli, sessions
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +30,10 @@ def test_every_cell_is_a_session_beside_the_named_ones(
     }
     assert {name: listed[name][1] for name in cells} == cells
     assert {"host", "matrix", "report", "pins", "tests", "bench"} <= listed.keys() - cells
+
+
+def test_every_verb_is_a_session_for_who_has_nox_alone(listed: dict[str, tuple[str, str]]) -> None:
+    assert cli.command.verbs.keys() - {"run"} == sessions.VERBS.keys() <= listed.keys()
 
 
 def test_every_session_says_what_it_is(listed: dict[str, tuple[str, str]]) -> None:

@@ -111,6 +111,8 @@ def _requirement(text: str) -> Requirement:
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
+        if "/" in text or text.endswith(".whl"):
+            raise ConfigurationError(f"{text} does not exist") from None
         raise ConfigurationError(
             f"{text!r} is no file, no directory and no requirement",
             remedy="name a wheel, a directory, an environment, or a package as vllm==0.33.0",

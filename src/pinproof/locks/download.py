@@ -35,6 +35,11 @@ class Target:
             yield from ("--platform", tag)
 
 
+def this_python() -> str:
+    """Return the Python that runs, as a target names it."""
+    return "{}.{}".format(*sys.version_info[:2])
+
+
 def pip() -> list[str]:
     """Return how to call a pip: this interpreter's, else one that uv fetches for the purpose."""
     python = pipconfig.python_with_pip()

@@ -186,7 +186,8 @@ def _requirement(
         Kind.NIGHTLY: "lock the matrix: nox -s lock -- --matrix NAME",
         Kind.GIT: "build its wheel first",
     }[value.kind]
-    raise ConfigurationError(f"{axis} {text} cannot be resolved as it stands", remedy=remedy)
+    # The remedy is in the sentence: a table shows no more than that.
+    raise ConfigurationError(f"{axis} {text} cannot be resolved as it stands: {remedy}")
 
 
 def _agree(text: str, system: Mapping[str, str]) -> None:

@@ -100,7 +100,7 @@ class Survey:
         if unknown:
             raise ConfigurationError(
                 f"there is no cell {sorted(unknown)[0][:60]!r} in {order.matrix}",
-                remedy="`pinproof expand` lists the cells",
+                remedy=cells.LISTED,
             )
         self.cells = tuple(cells.select(tried))
 

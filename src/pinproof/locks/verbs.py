@@ -96,7 +96,7 @@ def _matrices(order: Order, file: MatrixFile) -> Iterator[str]:
     if order.cells:
         raise ConfigurationError(
             f"there is no cell {order.cells[0][:60]!r} in {order.matrix_file.name}",
-            remedy="`pinproof expand` lists the cells",
+            remedy=cells.LISTED,
         )
 
 

@@ -54,6 +54,17 @@ class Kind(StrEnum):
     NONE = "none"
 
 
+#: How a value of each kind is written, for messages.
+_WRITTEN = {
+    Kind.VERSION: ("a version",),
+    Kind.SPECIFIER: ("a specifier",),
+    Kind.NIGHTLY: ("nightly", "nightly-N", "nightly@DAY"),
+    Kind.GIT: ("git:REF",),
+    Kind.BUNDLED: ("bundled",),
+    Kind.INSTALLED: ("installed",),
+    Kind.NONE: ("none",),
+}
+
 _PACKAGE = frozenset({Kind.VERSION, Kind.SPECIFIER, Kind.INSTALLED})
 
 #: The kinds that make sense on each axis. Nothing can be tested without a Python and a torch.
@@ -166,10 +177,12 @@ def _parse(axis: str, text: str) -> Value:
     except ValueError:  # InvalidVersion, and int() of too many digits
         version = None
     if version is None:
-        words = ("nightly", "bundled", "installed", "none")
+        known = [word for kind, words in _WRITTEN.items() if kind in KINDS[axis] for word in words]
+        *most, last = known
+        listed = f"{', '.join(most)} or {last}" if most else last
+        words = [word for word in known if word.isalpha()]
         raise ConfigurationError(
-            f"{text!r} is not a version, a specifier, nightly, git:REF, bundled, installed or none."
-            f"{did_you_mean(text, words)}",
+            f"{text!r} is not {listed}.{did_you_mean(text, words)}",
             remedy='write a range as a specifier, such as ">=2.8,<2.9"' if "*" in text else "",
         )
     public = Version(version.public)
@@ -216,6 +229,10 @@ def _git(axis: str, text: str) -> Value:
             raise ConfigurationError(
                 f"{text!r} is not git+https://HOST/PATH@REF or git+file:///PATH@REF"
             )
+    if not ref:
+        raise ConfigurationError(
+            f"{text!r} names no reference", remedy="name a branch, a tag or a commit: git:main"
+        )
     if not re.fullmatch(_REF, ref) or ref.endswith((".lock", "/")) or "//" in ref:
         raise ConfigurationError(
             f"{text!r} has a git reference with characters that git or a shell would interpret",

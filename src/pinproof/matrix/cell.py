@@ -25,6 +25,9 @@ __all__ = ["Cell", "Exclusion", "expand", "matches", "select"]
 DIGITS = 6
 LONGER = 16
 
+#: The next step of whoever named a cell that is not there; who has only nox has no `pinproof`.
+LISTED = "`nox -s expand`, or `pinproof expand`, lists the cells"
+
 #: Verdicts of rules that are remembered per group of axes, so that memory stays flat.
 REMEMBERED = 32_768
 

@@ -35,6 +35,7 @@ Words = Mapping[str, Mapping[str, bool]]
 
 LONGEST = 2000
 DEEPEST = 40
+SHOWN = 200
 
 _Test = Callable[[Look], bool | None]
 _Term = Callable[[Look], Operand]
@@ -74,12 +75,17 @@ def parse(text: str, words: Words) -> Expression:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
         raise ConfigurationError(
-            f"{text!r} is not an expression: {reason}",
+            f"{_shown(text)} is not an expression: {reason}",
             remedy="""write a condition such as: torch >= "2.11" and vllm != "none\"""",
         ) from None
     compiler = _Compiler(text=text, words=words)
     test = compiler.test(tree, 0)
     return Expression(text=text, names=frozenset(compiler.names), evaluate=test)
+
+
+def _shown(text: str) -> str:
+    """Quote an expression, the start of it where it is long."""
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
 
 
 class _Compiler:
@@ -91,7 +97,7 @@ class _Compiler:
         self.names: set[str] = set()
 
     def error(self, what: str, *, remedy: str = "") -> ConfigurationError:
-        return ConfigurationError(f"{self.text!r}: {what}", remedy=remedy)
+        return ConfigurationError(f"{_shown(self.text)}: {what}", remedy=remedy)
 
     def test(self, node: ast.expr, depth: int) -> _Test:
         if depth > DEEPEST:
@@ -169,6 +175,8 @@ class _Compiler:
         while isinstance(inner, ast.Attribute):
             path.insert(0, inner.attr)
             inner = inner.value
+        if isinstance(inner, ast.BinOp) and (dashed := _dash(inner)) in self.words:
+            raise self.error(f"{dashed} has a dash", remedy=f"write {dashed.replace('-', '_')}")
         if not isinstance(inner, ast.Name):
             raise self.error(f"{ast.unparse(node)[:80]!r} is not a name, a string or a number")
         return self.name(_dashed(inner.id), path)
@@ -203,6 +211,11 @@ class _Compiler:
 
 def _nothing(name: str, attribute: str) -> Operand:
     return None
+
+
+def _dash(node: ast.BinOp) -> str:
+    """Return what Python reads as a difference, ``flash-attn``, as it was written."""
+    return ast.unparse(node).replace(" ", "")
 
 
 def _dashed(name: str) -> str:

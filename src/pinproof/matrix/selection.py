@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from pinproof.errors import ConfigurationError, NothingRanError, did_you_mean
@@ -49,7 +49,7 @@ def make(options: Options, machine: Machine) -> Selection:
     known = tuple(_on_this_machine(cell, machine) for cell in cells.expand(matrix))
     chosen: Sequence[Cell] = cells.select(known, options.select)
     if options.cells:
-        chosen = _by_id(chosen, options.cells)
+        chosen = _by_id(chosen, options, file, known)
     return Selection(file=file, matrix=matrix, cells=tuple(chosen))
 
 
@@ -84,13 +84,32 @@ def _on_this_machine(cell: Cell, machine: Machine) -> Cell:
     return replace(cell, exclusion=exclusion) if exclusion else cell
 
 
-def _by_id(chosen: Sequence[Cell], wanted: Sequence[str]) -> list[Cell]:
+def _by_id(
+    chosen: Sequence[Cell], options: Options, file: MatrixFile, every: Sequence[Cell]
+) -> list[Cell]:
     known = {cell.id: cell for cell in chosen}
-    for cell_id in wanted:
+    for cell_id in options.cells:
         if cell_id not in known:
-            raise ConfigurationError(
-                f"there is no cell {cell_id[:60]!r} among {len(known)}."
-                f"{did_you_mean(cell_id[:60], known)}",
-                remedy="`pinproof expand` lists the cells",
+            raise _missing(cell_id, known, options, file, {cell.id for cell in every})
+    return [known[cell_id] for cell_id in dict.fromkeys(options.cells)]
+
+
+def _missing(
+    wanted: str, known: Iterable[str], options: Options, file: MatrixFile, every: Set[str]
+) -> ConfigurationError:
+    """Say why a cell is not among those that are chosen."""
+    if wanted in every:
+        return ConfigurationError(
+            f"--select {options.select[:200]!r} leaves out the cell {wanted}",
+            remedy="name the cell alone, or another condition",
+        )
+    for matrix in file.matrices:
+        if any(cell.id == wanted for cell in cells.expand(matrix)):
+            return ConfigurationError(
+                f"the cell {wanted} is of the matrix {matrix.name}, and not among those chosen",
+                remedy=f"add --matrix {matrix.name}, or leave --matrix out",
             )
-    return [known[cell_id] for cell_id in dict.fromkeys(wanted)]
+    return ConfigurationError(
+        f"there is no cell {wanted[:60]!r} in any matrix.{did_you_mean(wanted[:60], known)}",
+        remedy=cells.LISTED,
+    )

@@ -169,16 +169,20 @@ def _places(evidence: Mapping[Stage, Evidence]) -> Iterator[str]:
                 yield f"{machine.get('cpu', 'an unknown processor')}, cpu"
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return the results document in `path`.
+def read(path: Path, *, run: str = "nox -s matrix") -> dict[str, Any]:
+    """Return the results document in `path`, which the command `run` writes.
 
     Raises ConfigurationError where there is none, or one of another schema.
     """
+    if not path.exists():
+        raise ConfigurationError(
+            f"there is no results document yet: {path}", remedy=f"run `{run}` first"
+        )
     document = store.read_json(path)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise ConfigurationError(
             f"{path} is no results document of schema {SCHEMA}",
-            cause="no run has written it, or another version of Pinproof has",
-            remedy="run `nox -s matrix` first",
+            cause="it is damaged, or another version of Pinproof has written it",
+            remedy=f"run `{run}` again",
         )
     return document

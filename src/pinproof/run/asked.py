@@ -9,11 +9,13 @@ from packaging.utils import canonicalize_name
 
 from pinproof.builds import build as builds
 from pinproof.errors import ConfigurationError
+from pinproof.matrix import axis as axes
 from pinproof.matrix import matrixfile
 from pinproof.matrix.matrixfile import Matrix, Override
 from pinproof.matrix.selection import Selection
 from pinproof.options import Options, root
 from pinproof.plan.stage import Stage
+from pinproof.run.execute import now
 
 
 def check(options: Options, chosen: Selection) -> None:
@@ -45,6 +47,10 @@ def notes(options: Options, chosen: Selection) -> Iterator[str]:
     left_out = [name for each in chosen.matrix.overrides for name in each.without]
     if any(canonicalize_name(name) == "torch" for name in left_out):
         yield "without    torch: such a cell can be tested only where something else brings it one"
+    values = {pair for cell in chosen.tried for pair in cell.axes}
+    days = {text: axes.parse(name, text).day for name, text in values if "@" in text}
+    for text in sorted(text for text, day in days.items() if day > now()[:10]):
+        yield f"nightly    {text} lies in the future"
     if options.until is Stage.BUILD and not any(map(builds.needed, chosen.tried)):
         yield "until      build: no cell has anything to build, so this ends with resolve"
 

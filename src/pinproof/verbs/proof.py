@@ -101,7 +101,8 @@ def show(asked: Asked) -> ExitCode:
         file.named(asked.matrix) if asked.matrix else selection.default_matrix(file, this_machine())
     )
     directory = Store(given(asked.store, ".pinproof")).results_dir(chosen.name)
-    document = results.read(directory / "results.json")
+    again = "nox -s matrix" + (f" -- --matrix {chosen.name}" if asked.matrix else "")
+    document = results.read(directory / "results.json", run=again)
     if asked.json:
         print_json(document)
     elif asked.markdown:

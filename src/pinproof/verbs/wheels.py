@@ -20,7 +20,9 @@ verbs = Verbs()
     option("--torch", metavar="SUBJECT", default="", help="the torch to compare symbols with"),
     switch("--load", "load each library in a child of the environment"),
     switch("--compare", "ask cuobjdump about each library too"),
-    option("--python", metavar="X.Y", default="3.12", help="whom wheels are fetched for"),
+    option(
+        "--python", metavar="X.Y", default="", help="whom wheels are fetched for; else this Python"
+    ),
     option(
         "--platform",
         metavar="NAME",
@@ -45,11 +47,11 @@ def audit(asked: Asked) -> ExitCode:
     from pinproof.audit import arch as archs
     from pinproof.audit import audit as audits
     from pinproof.audit import listing
-    from pinproof.locks.download import Target
+    from pinproof.locks.download import Target, this_python
 
     order = audits.Order(
         gpu=archs.parse(asked.arch),
-        target=Target(python=asked.python, platform=asked.platform),
+        target=Target(python=asked.python or this_python(), platform=asked.platform),
         torch=asked.torch,
         load=asked.load,
         compare=asked.compare,

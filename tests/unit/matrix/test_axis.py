@@ -120,6 +120,23 @@ def test_a_misspelt_word_is_answered_with_the_word_that_is_meant() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("torch", "x", "a version, a specifier, nightly, nightly-N, nightly@DAY or installed"),
+        ("python", "3.x", "'3.x' is not a version."),
+        ("flash-attn", "x", "a version, a specifier, git:REF, installed or none"),
+        ("flash-attn", "git:", "'git:' names no reference"),
+    ],
+)
+def test_a_value_that_does_not_parse_is_told_what_its_axis_takes(
+    name: str, text: str, told: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        axis.parse(name, text)
+    assert told in caught.value.what
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [
         ("torch", "none"),

@@ -49,6 +49,16 @@ def test_an_unknown_id_gets_the_nearest_one(tmp_path: Path) -> None:
         selection.make(options(tmp_path, cells=(known[:-1],)), empty_cells.CPU)
 
 
+def test_a_cell_that_was_not_chosen_is_told_why(tmp_path: Path) -> None:
+    one, other = selection.make(options(tmp_path), empty_cells.CPU).cells[:2]
+    with pytest.raises(ConfigurationError, match=f"{one.id} is of the matrix cpu") as caught:
+        selection.make(options(tmp_path, matrix="hopper", cells=(one.id,)), empty_cells.CPU)
+    assert caught.value.remedy.startswith("add --matrix cpu")
+    narrow = options(tmp_path, select=f"id == '{other.id}'", cells=(one.id,))
+    with pytest.raises(ConfigurationError, match=f"--select .* leaves out the cell {one.id}"):
+        selection.make(narrow, empty_cells.CPU)
+
+
 def test_a_selector_narrows_and_excluded_cells_are_kept_apart(tmp_path: Path) -> None:
     whole = selection.make(options(tmp_path, matrix="blackwell-release"), empty_cells.CPU)
     some = selection.make(
