@@ -77,14 +77,21 @@ def recall(options: Options) -> Proof:
     if options.backend is None and options.python is None:
         backend, python = Store(options.store).remembered(chosen.matrix.name)
         options = replace(options, backend=backend, python=python)
-    return _Run(options, machine, chosen, Store(options.store), sys.stderr).recall()
+    return _Run(options, machine, chosen, Store(options.store), sys.stderr, stored=True).recall()
 
 
 class _Run:
     """One run. Evidence gathers in `known`, by owner and stage; everything else is a value."""
 
     def __init__(
-        self, options: Options, machine: Machine, chosen: Selection, store: Store, out: TextIO
+        self,
+        options: Options,
+        machine: Machine,
+        chosen: Selection,
+        store: Store,
+        out: TextIO,
+        *,
+        stored: bool = False,
     ) -> None:
         self.options = options
         self.machine = machine
@@ -93,7 +100,7 @@ class _Run:
         self.out = out
         room = int(machine.memory_gib / GIB_PER_STEP)
         self.jobs = options.jobs or max(1, min(machine.cores, room))
-        self.preparation = Preparation(options, chosen, machine)
+        self.preparation = Preparation(options, chosen, machine, stored=stored)
         self.known: dict[tuple[str, Stage], Evidence] = {}
         self.done: dict[str, Outcome] = {}
         self.interrupted = False

@@ -20,6 +20,7 @@ from pinproof.errors import ConfigurationError, InfrastructureError, ResolveErro
 from pinproof.evidence.evidence import digest_of
 from pinproof.evidence.store import SHORT, read_json, write_json
 from pinproof.locks import gitref
+from pinproof.locks.gitref import Reach
 from pinproof.matrix.axis import Value
 
 #: Where the requirements of a CUDA build stand, newer layouts first.
@@ -41,26 +42,33 @@ class Declared:
     build: tuple[str, ...]
 
 
-def of(value: Value, memory: Path | None = None) -> Declared:
+def of(value: Value, memory: Path | None = None, reach: Reach = Reach.ANY) -> Declared:
     """Return what the git value of the vllm axis declares; each value is asked once.
 
     What a commit declares never changes: the directory `memory` keeps it for when there is no
-    network. Raises ResolveError where the repository, the reference or the network fails (a
-    conflict only where the repository has no such reference, or is no vLLM).
+    network; `reach` says who may be asked. Raises ResolveError where the repository, the reference
+    or the network fails (a conflict only where there is no such reference, or it is no vLLM).
     """
-    found = _of(value, memory)
+    found = _of(value, memory, reach)
     if isinstance(found, ResolveError):
         raise found
     return found
 
 
 @functools.cache
-def _of(value: Value, memory: Path | None) -> Declared | ResolveError:
+def _of(value: Value, memory: Path | None, reach: Reach) -> Declared | ResolveError:
     try:
-        commit = gitref.commit(value)
+        commit = gitref.commit(value, reach)
         kept = memory / f"{digest_of([value.repository, commit])[:SHORT]}.json" if memory else None
         if known := _recalled(kept):
             return known
+        if not reach.has(value):
+            raise ResolveError(
+                f"nothing at hand says what {value.axis} at commit {commit[:12]} requires",
+                conflict=False,
+                cause="no network is used, and no earlier run has read it",
+                remedy="run the cell where there is a network, and keep its store",
+            )
         with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
             tree = Path(scratch)
             source.fetch_commit(tree, value.repository, commit, lambda line: None, bare=True)

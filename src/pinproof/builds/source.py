@@ -65,17 +65,19 @@ class Source:
         return f"{self.project} from {Path(self.place).name}"
 
 
-def describe(project: str, text: str) -> Source:
+def describe(project: str, text: str, *, commit: Callable[[Value], str] = gitref.commit) -> Source:
     """Return the source that `text` names: a version, ``git+URL@REF``, a directory, or a file.
+
+    `commit` says which commit a git value names.
 
     Raises ConfigurationError for any other text and for a tree that is not whole, ResolveError
     where a git reference cannot be made into a commit.
     """
     path = Path(text)
     if text.startswith(("git+", "git:")):
-        value = _repository(project, text)
-        commit = gitref.commit(value)
-        return Source(project=project, kind=Kind.GIT, place=value.repository, identity=commit)
+        value = repository(project, text)
+        found = commit(value)
+        return Source(project=project, kind=Kind.GIT, place=value.repository, identity=found)
     if path.is_dir():
         _check_tree(path)
         digest = tree_digest(path)
@@ -94,8 +96,8 @@ def describe(project: str, text: str) -> Source:
     )
 
 
-def _repository(project: str, text: str) -> Value:
-    """Return the git value; vLLM's FlashAttention is no axis, but a fork of one."""
+def repository(project: str, text: str) -> Value:
+    """Return the git value that `text` is; vLLM's FlashAttention is no axis, but a fork of one."""
     if project != ATTENTION:
         return axis.parse(project, text)
     if text.startswith("git:"):

@@ -74,6 +74,22 @@ class Store:
             return None, None
         return known.get("backend"), known.get("python")
 
+    def remember_commits(self, cell: str, known: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep which commits a cell was last run with: by axis what was asked, and the commit."""
+        before = self.commits(cell)
+        if (now := {**before, **known}) != before:
+            write_json(self.root / "evidence" / cell / "commits.json", now)
+
+    def commits(self, cell: str) -> Mapping[str, Mapping[str, str]]:
+        """Return what `remember_commits` kept of a cell."""
+        known = read_json(self.root / "evidence" / cell / "commits.json")
+        found = known.items() if isinstance(known, dict) else ()
+        return {
+            axis: told
+            for axis, told in found
+            if isinstance(told, dict) and told.keys() == {"asked", "commit"}
+        }
+
     def scratch(self, cell: str, stage: Stage) -> Path:
         """Return the directory in which a running step exchanges files with its child."""
         return self.root / "steps" / cell / str(stage)

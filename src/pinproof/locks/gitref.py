@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 
 from pinproof.errors import ResolveError
 from pinproof.locks.pipconfig import redact
@@ -12,14 +13,33 @@ from pinproof.run import process
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def commit(value: Value, *, timeout: float = 120) -> str:
+class Reach(Enum):
+    """Which repositories may be asked: any, those of this machine (no network), or none."""
+
+    ANY = "any"
+    HERE = "those of this machine"
+    NONE = "none"
+
+    def has(self, value: Value) -> bool:
+        """Say if the repository of `value` may be asked."""
+        return self is Reach.ANY or (self is Reach.HERE and value.repository.startswith("file:"))
+
+
+def commit(value: Value, reach: Reach = Reach.ANY, *, timeout: float = 120) -> str:
     """Return the full commit that the git value `value` names now.
 
     A full commit is returned as it is, without asking. Raises ResolveError where the repository
-    has no such reference (a conflict) or cannot be reached.
+    has no such reference (a conflict), cannot be reached, or may not be asked.
     """
     if _COMMIT.fullmatch(value.ref):
         return value.ref
+    if not reach.has(value):
+        raise ResolveError(
+            f"nothing at hand says which commit {value.axis} {value.text} is",
+            conflict=False,
+            cause="no network is used, and neither a lock nor an earlier run says it",
+            remedy="run the cell, or lock its matrix, where there is a network: nox -s lock",
+        )
     argv = ["git", "ls-remote", "--exit-code", value.repository, value.ref, f"{value.ref}^{{}}"]
     # Without a terminal git must not ask for a password, it must fail.
     env = process.inherited(GIT_TERMINAL_PROMPT="0")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import platform as host
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from pinproof.builds import source
 from pinproof.errors import PinproofError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
+from pinproof.evidence.store import Store
 from pinproof.locks import gitref, lockfile, wheelhouse
 from pinproof.locks import installer as installers
 from pinproof.locks.fixed import Fixed
+from pinproof.locks.gitref import Reach
 from pinproof.locks.installer import Installer
 from pinproof.locks.lockfile import Lockfile
 from pinproof.locks.resolution import Resolution
@@ -41,17 +44,23 @@ Works = Mapping[str, CellWork]
 class Preparation:
     """Says what the cells of a run have to do; ``problems`` holds what cannot be said, by cell.
 
-    ``notes`` are what a user should know of the committed lock.
+    ``notes`` are what a user should know of the committed lock. With `stored` nobody is asked:
+    what moves is what the lock or the last run says.
     """
 
-    def __init__(self, options: Options, chosen: Selection, machine: Machine) -> None:
+    def __init__(
+        self, options: Options, chosen: Selection, machine: Machine, *, stored: bool = False
+    ) -> None:
         self.options = options
         self.chosen = chosen
         self.machine = machine
         self.problems: dict[str, Evidence] = {}
         self.notes: list[str] = []
         self._named = functools.cache(self._backend)
-        self._commit = functools.cache(gitref.commit)
+        offline = options.offline or options.wheelhouse is not None
+        self._reach = Reach.NONE if stored else Reach.HERE if offline else Reach.ANY
+        self._keeps = not stored and not options.dry_run
+        self._commit = functools.cache(functools.partial(gitref.commit, reach=self._reach))
 
     @functools.cached_property
     def house(self) -> House | None:
@@ -102,7 +111,9 @@ class Preparation:
                     machine=self.machine,
                     fixed=self._fixed(cell, python),
                     memory=self.options.store / "declared",
+                    reach=self._reach,
                 )
+                self._remember(work)
             except PinproofError as error:
                 self._problem(cell.id, dict(cell.axes), error)
             else:
@@ -113,12 +124,34 @@ class Preparation:
     def _fixed(self, cell: Cell, python: str) -> tuple[Fixed, ...]:
         """Return what the moving values of `cell` stand for, as the committed lock says.
 
-        A wheelhouse that says it itself goes before that: it has no other files.
+        A wheelhouse that says it itself goes before that: it has no other files. Commits that
+        neither says, and that cannot be asked for, are those of the last run.
         """
-        if self.house is not None and (known := self.house.values.get(cell.id)):
-            return known
         minor = ".".join(cell.axis("python", python).split(".")[:2])
-        return self.lockfile.fixed(cell, minor, host.machine())
+        known = self.house.values.get(cell.id) if self.house is not None else None
+        known = known or self.lockfile.fixed(cell, minor, host.machine())
+        said = {each.axis for each in known}
+        return *known, *(each for each in self._remembered(cell) if each.axis not in said)
+
+    def _remembered(self, cell: Cell) -> Iterator[Fixed]:
+        for axis, told in Store(self.options.store).commits(cell.id).items():
+            asked = told["asked"]
+            if axis != source.ATTENTION and cell.axis(axis) != asked:
+                continue
+            if not self._reach.has(source.repository(axis, asked)):
+                yield Fixed(axis=axis, asked=asked, commit=told["commit"], when="")
+
+    def _remember(self, work: CellWork) -> None:
+        """Keep which commits the cell is proven with, for when nobody can be asked."""
+        found = {
+            axis: {"asked": work.cell.axis(axis), "commit": commit}
+            for axis, commit in work.commits.items()
+        }
+        if work.attention is not None and work.attention.kind is source.Kind.GIT:
+            commit = work.attention.identity
+            found[source.ATTENTION] = {"asked": work.settings.attention, "commit": commit}
+        if found and self._keeps:
+            Store(self.options.store).remember_commits(work.cell.id, found)
 
     def _held(self, work: CellWork) -> CellWork:
         """Give the work what the committed lock holds for its cell, if that is still asked for."""
@@ -166,6 +199,7 @@ class Preparation:
             try:
                 commits = self._commits(work)
                 locked[cell] = replace(work, lock=found.lock, commits=commits, archives=archives)
+                self._remember(locked[cell])
             except ResolveError as error:
                 self._problem(cell, dict(work.cell.axes), error)
         return locked

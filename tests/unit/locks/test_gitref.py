@@ -7,6 +7,7 @@ import pytest
 
 from pinproof.errors import ResolveError
 from pinproof.locks import gitref
+from pinproof.locks.gitref import Reach
 from pinproof.matrix import axis
 
 
@@ -56,3 +57,16 @@ def test_a_repository_that_does_not_answer_says_nothing_of_the_combination(tmp_p
     with pytest.raises(ResolveError, match="could not be resolved") as caught:
         gitref.commit(value(tmp_path / "nowhere", "main"))
     assert not caught.value.conflict
+
+
+def test_without_a_network_a_repository_of_this_machine_is_asked_and_no_other(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = axis.parse("flash-attn", "git+https://127.0.0.1:9/flash-attention@main")
+    here = value(repository, "main")
+    assert gitref.commit(here, Reach.HERE) == git(repository, "rev-parse", "main")
+    monkeypatch.setenv("PATH", "")  # whoever starts git now is told that it is not there
+    for asked, reach in ((there, Reach.HERE), (there, Reach.NONE), (here, Reach.NONE)):
+        with pytest.raises(ResolveError, match="nothing at hand says which commit") as caught:
+            gitref.commit(asked, reach)
+        assert not caught.value.conflict
