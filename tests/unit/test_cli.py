@@ -202,6 +202,12 @@ def test_the_command_tells_its_version(call: Any) -> None:
     assert call("--version")[:2] == (0, f"pinproof {__version__}\n")
 
 
+def test_a_path_is_told_without_the_way_there(call: Any, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    _, _, err = call("plan", "--json", "--store", str(tmp_path / "sub" / ".." / "kept"))
+    assert f"evidence   {tmp_path / 'kept'}\n" in err
+
+
 def test_defects_lists_what_is_known_and_what_not_to_call(call: Any) -> None:
     code, out, _ = call("defects")
     assert code == 0

@@ -33,8 +33,14 @@ def best(judged: Iterable[tuple[Cell, Judgement]]) -> Cell:
     safe = [(cell, judgement) for cell, judgement in known if judgement.verdict is Verdict.SAFE]
     if not safe:
         count = f"none of {len(known)} cells is SAFE" if known else "no cell was judged"
+        which = f" -- --matrix {known[0][0].matrix}" if known else ""
+        silent = (Verdict.UNVERIFIED, Verdict.EXCLUDED)
+        ran = any(judgement.verdict not in silent for _, judgement in known)
         raise UnsafePinError(
-            f"there is nothing to pin: {count}", remedy="nox -s report shows every cell's reason"
+            f"there is nothing to pin: {count}",
+            remedy=f"nox -s report{which} shows every cell's reason"
+            if ran
+            else f"prove them first: nox -s matrix{which}",
         )
     return max(safe, key=lambda pair: _merit(*pair))[0]
 

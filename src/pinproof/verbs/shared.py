@@ -74,8 +74,10 @@ def options_of(asked: Asked) -> Options:
 
 
 def given(path: Path | None, name: str) -> Path:
-    """Return the path that was given, else `name` in the project."""
-    return path.absolute() if path is not None else root() / name
+    """Return the path that was given, without ``..`` in it, else `name` in the project."""
+    if path is None:
+        return root() / name
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def json_file(about: str) -> Option:

@@ -151,6 +151,20 @@ def test_without_a_safe_cell_there_is_no_best_one(known):
         pins.best(known)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        (Verdict.UNVERIFIED, "prove them first: nox -s matrix -- "),
+        (Verdict.UNSAFE, "nox -s report"),
+    ],
+)
+def test_the_next_step_without_a_safe_cell_is_to_run_or_to_read(verdict, told):
+    with pytest.raises(UnsafePinError) as caught:
+        pins.best([judged(1, verdict=verdict)])
+    assert caught.value.remedy.startswith(told)
+    assert "--matrix " in caught.value.remedy
+
+
 def test_the_lock_of_the_conda_packages_below_goes_with_the_pins(tmp_path):
     lock = tmp_path / "cuda-13.0.conda-lock.yml"
     lock.write_text("version: 1\n")
