@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -75,18 +75,19 @@ def run(
     keeps of a run that was ended is not asked again. Returns the document of the verb. Raises
     BadRequestError for an extra file that does not load, and for a folder of another run.
     """
-    started = time.monotonic()
     rounds = _rounds() if rounds is None else rounds
     results: dict[str, list[dict[str, Any]]] = {}
     rows: list[dict[str, Any]] = []
+    seconds = 0.0
     for number, wanted in enumerate(rounds):
         left = [row["id"] for row in rows if row["control"] or row["result"] != KILLED]
         place = folder / f"round-{number}"
-        plan, ended = _round(place, wanted, left if number else None, extra, say)
+        plan, ended, spent = _round(place, wanted, left if number else None, extra, say)
         for line in ended:
             results.setdefault(line["mutant"], []).append(line)
         rows = [row(facts, results.get(facts["id"], [])) for facts in plan]
-    return document(rows, rounds, round(time.monotonic() - started, 1))
+        seconds += spent
+    return document(rows, rounds, round(seconds, 1))
 
 
 def _rounds() -> list[list[str]]:
@@ -101,8 +102,12 @@ def _round(
     mutants: Sequence[str] | None,
     extra: Path | None,
     say: Callable[[str], None],
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Put some checks to some mutants, or to all; returns the mutants and the results in order."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], float]:
+    """Put some checks to some mutants, or to all.
+
+    Returns the mutants, the results in order, and the seconds that the longer share took, also
+    where several calls of the verb did it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     task = folder / "task.json"
     chosen = {"checks": list(wanted), "mutants": mutants, "extra": extra and str(extra)}
@@ -112,11 +117,19 @@ def _round(
     task.write_text(json.dumps(chosen), encoding="utf-8")
     with ThreadPoolExecutor(WORKERS) as pool:
         shares = [pool.submit(_share, task, number, say) for number in range(WORKERS)]
-        lines = [line for share in shares for line in share.result()]
+        told = [share.result() for share in shares]
+    lines = [line for share in told for line in share]
     order = {check: place for place, check in enumerate(wanted)}
     ended = [line for line in lines if line["kind"] == "end"]
     plan = next(line["mutants"] for line in lines if line["kind"] == "plan")
-    return plan, sorted(ended, key=lambda line: order[line["check"]])
+    ended = sorted(ended, key=lambda line: order[line["check"]])
+    return plan, ended, max(map(_spent, told))
+
+
+def _spent(lines: Sequence[dict[str, Any]]) -> float:
+    """Return the seconds between the begin and the end of every question in a journal."""
+    signs = {"begin": -1, "end": 1}
+    return math.fsum(signs.get(line["kind"], 0) * line["at"] for line in lines)
 
 
 def _share(task: Path, number: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
