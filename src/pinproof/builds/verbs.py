@@ -6,13 +6,13 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pinproof.builds import make, source, toolkit
 from pinproof.builds.build import Build, Patch
-from pinproof.builds.cache import Cache, Pruned, Record
+from pinproof.builds.cache import SCHEMA, Cache, Pruned, Record
 from pinproof.builds.project import knobs, reads_torch
 from pinproof.builds.source import Kind
 from pinproof.errors import ConfigurationError, ResolveError, did_you_mean
@@ -132,36 +132,47 @@ def build(
     return "\n".join([path, _line(made), *held_code]), {**made.to_json(), "path": path}
 
 
-def cache(action: str, store: Path, days: float) -> tuple[list[str], bool]:
-    """Do one of `ACTIONS`; return what to tell, and if all is well.
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a look at the cache came to, for people and as JSON; `well` is if all is in order."""
 
-    Raises ConfigurationError for any other word.
-    """
+    lines: tuple[str, ...]
+    document: Mapping[str, Any]
+    well: bool = True
+
+
+def cache(action: str, store: Path, days: float) -> Told:
+    """Do one of `ACTIONS`. Raises ConfigurationError for any other word."""
     if not 0 <= days < math.inf:
         raise ConfigurationError(f"--days {days:g} must be 0 or more")
     held = Cache(store / "builds")
     match action:
-        case "list":
-            return [_line(record) for record in held.records()] or ["no wheel was built"], True
-        case "verify":
-            return _verified(held)
+        case "list" | "verify":
+            return _looked(held, verify=action == "verify")
         case "prune":
-            return [_told(held.prune(days=days))], True
+            pruned = held.prune(days=days)
+            return Told(lines=(_told(pruned),), document={"schema": SCHEMA, **asdict(pruned)})
     raise ConfigurationError(
         f"cache cannot {action!r}.{did_you_mean(action, ACTIONS)}",
         remedy=f"use one of: {', '.join(ACTIONS)}",
     )
 
 
-def _verified(held: Cache) -> tuple[list[str], bool]:
-    lines, well = [], True
+def _looked(held: Cache, *, verify: bool) -> Told:
+    lines, wheels = [], []
     for record in held.records():
-        if held.find(record.key) is None:
-            well = False
-            lines.append(f"quarantined {_line(record)}")
-        else:
-            lines.append(f"whole       {_line(record)}")
-    return lines or ["no wheel was built"], well
+        wheel = record.to_json()
+        line = _line(record)
+        if verify:
+            wheel["whole"] = held.find(record.key) is not None
+            line = f"{'whole' if wheel['whole'] else 'quarantined':<11} {line}"
+        lines.append(line)
+        wheels.append(wheel)
+    return Told(
+        lines=tuple(lines) or ("no wheel was built",),
+        document={"schema": SCHEMA, "wheels": wheels},
+        well=all(wheel.get("whole", True) for wheel in wheels),
+    )
 
 
 def _line(record: Record) -> str:

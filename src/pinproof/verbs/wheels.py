@@ -8,7 +8,7 @@ from pathlib import Path
 from pinproof.command import Asked, Verbs, option, switch
 from pinproof.errors import ExitCode
 from pinproof.plan.stage import Stage
-from pinproof.verbs.shared import STORE, Document, given, json_file
+from pinproof.verbs.shared import JSON, STORE, Document, given, json_file, print_json
 
 verbs = Verbs()
 
@@ -135,6 +135,7 @@ def build(asked: Asked) -> ExitCode:
     ),
     option("--days", metavar="N", type=float, default=30.0, help="prune: unused for so long"),
     STORE,
+    JSON,
     examples=["pinproof cache verify", "pinproof cache prune --days 7"],
 )
 def cache(asked: Asked) -> ExitCode:
@@ -144,9 +145,12 @@ def cache(asked: Asked) -> ExitCode:
     """
     from pinproof.builds import verbs
 
-    lines, well = verbs.cache(asked.action, given(asked.store, ".pinproof"), asked.days)
-    print(*lines, sep="\n")
-    return ExitCode.OK if well else ExitCode.UNSAFE
+    told = verbs.cache(asked.action, given(asked.store, ".pinproof"), asked.days)
+    if asked.json:
+        print_json(told.document)
+    else:
+        print(*told.lines, sep="\n")
+    return ExitCode.OK if told.well else ExitCode.UNSAFE
 
 
 @verbs.verb(
