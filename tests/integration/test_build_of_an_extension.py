@@ -9,11 +9,14 @@ from pathlib import Path
 import psutil
 import pytest
 import small_project
-from small_project import UNITS, Project
+from small_project import SETUP, UNITS, Project
+from wheels import make_sdist
 
 from pinproof.builds.build import Patch
 from pinproof.builds.cache import Cache
+from pinproof.builds.source import Kind, Source
 from pinproof.evidence.store import sha256
+from pinproof.locks import wheelhouse
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +117,41 @@ def test_a_patch_is_part_of_the_build_and_one_that_does_not_apply_is_refused(
     assert code == 2
     assert "the patch bad.patch does not apply: patch failed: unit0.cpp:1" in said
     assert "Traceback" not in said
+
+
+def test_a_release_is_built_from_a_wheelhouse_alone_and_its_code_sees_no_index(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where nobody listens: whoever asks an index fails.
+    secret = "http://me:correct-horse@127.0.0.1:9/simple"
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, secret)
+    house = tmp_path / "house"
+    house.mkdir()
+    wheelhouse.save(
+        wheelhouse.House(
+            directory=house,
+            matrix="m",
+            python="3.11",
+            platform="",
+            wheels=(),
+            entries={},
+            cells={},
+        )
+    )
+    release = Source(project="flash-attn", kind=Kind.RELEASE, place="2.8.3", identity="2.8.3")
+    build = replace(project.build(), source=release)
+    code, said = project.run(build, "--wheelhouse", str(house))
+    assert code == 4, said
+    assert "flash-attn==2.8.3" in said
+    seen = "open(os.environ['COMPILED'] + '.env', 'a').write(str(dict(os.environ)))\n"
+    files = {path.name: path.read_text() for path in project.tree.iterdir()}
+    make_sdist(house, "flash-attn", "2.8.3", {**files, "setup.py": f"import os\n{seen}" + SETUP})
+    code, said = project.run(build, "--wheelhouse", str(house))
+    assert code == 0, said
+    told = Path(dict(build.env)["COMPILED"] + ".env").read_text()
+    assert "MAX_JOBS" in told
+    assert "correct-horse" not in told
 
 
 def test_sources_that_do_not_compile_end_with_the_compilers_words_and_leave_no_record(

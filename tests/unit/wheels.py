@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,6 +37,20 @@ def make_wheel(
         for file, text in contents.items():
             # A fixed time: the same wheel is the same file, and has one sha256.
             archive.writestr(zipfile.ZipInfo(file, (2026, 1, 1, 0, 0, 0)), text)
+    return path
+
+
+def make_sdist(directory: Path, name: str, version: str, files: Mapping[str, str]) -> Path:
+    """Write a source archive of these files, such as its setup.py, and return its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    root = f"{name.replace('-', '_')}-{version}"
+    about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    path = directory / f"{root}.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for file, text in {"PKG-INFO": about, **files}.items():
+            member = tarfile.TarInfo(f"{root}/{file}")
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
     return path
 
 

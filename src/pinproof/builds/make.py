@@ -7,6 +7,7 @@ it in the cache.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -34,6 +35,7 @@ from pinproof.builds.toolkit import Toolkit
 from pinproof.errors import ConfigurationError, ExitCode, InfrastructureError, PinproofError
 from pinproof.evidence.store import read_json, sha256, write_json
 from pinproof.judge import triage
+from pinproof.locks.installer import Installer
 from pinproof.plan.stage import Stage
 from pinproof.run import process
 
@@ -55,13 +57,15 @@ class BuildError(PinproofError):
 class Site:
     """Where a build happens: the interpreter with torch, the toolkit, variables, most jobs.
 
-    ``env`` is the whole environment but for what the build sets; ``jobs`` None takes what the
-    machine allows. ``lock`` is the descriptor of the build's lock.
+    ``env`` is the whole environment but for what the build sets: code that is built sees no more of
+    the caller's, above all no password of an index. ``installer`` says where a release is; ``jobs``
+    None takes what the machine allows. ``lock`` is the descriptor of the build's lock.
     """
 
     python: Path
     toolkit: Toolkit
     env: Mapping[str, str]
+    installer: Installer
     jobs: int | None = None
     lock: int | None = None
 
@@ -191,13 +195,16 @@ def _tree(build: Build, work: Path, site: Site, say: Say) -> Path:
         say(f"going on in {known['tree']}")
         return Path(known["tree"])
     shutil.rmtree(work, ignore_errors=True)
-    tree = source.fetch(build.source, work / "tree", python=site.python, say=say)
+    fetched = functools.partial(
+        source.fetch, python=build.python, installer=site.installer, say=say
+    )
+    tree = fetched(build.source, work / "tree")
     patching.apply((Path(each.path) for each in build.patches), tree)
     for saving in build.knobs.savings:
         if saving.attempt(tree) == 1:
             say(f"edited: {saving.name}")
     if build.attention is not None:
-        other = source.fetch(build.attention, work / "attention", python=site.python, say=say)
+        other = fetched(build.attention, work / "attention")
         for edit in build.knobs.attention_edits:
             edit.apply(other)
             say(f"edited: {edit.name}")

@@ -18,7 +18,8 @@ from pathlib import Path
 from pinproof.audit import archive
 from pinproof.errors import ConfigurationError, InfrastructureError, ResolveError
 from pinproof.evidence.store import sha256
-from pinproof.locks import download, gitref
+from pinproof.locks import gitref, sdist
+from pinproof.locks.installer import Installer
 from pinproof.locks.pipconfig import redact
 from pinproof.matrix import axis
 from pinproof.matrix.axis import Value
@@ -105,26 +106,29 @@ def repository(project: str, text: str) -> Value:
     return axis.parse("flash-attn", text)
 
 
-def fetch(source: Source, into: Path, *, python: Path, say: Say) -> Path:
+def fetch(source: Source, into: Path, *, python: str, installer: Installer, say: Say) -> Path:
     """Lay the tree of `source` out in the new directory `into`, and return its root.
 
-    `python` is the environment of the build: pip asks a release for its name there. Raises
-    ConfigurationError for a source that is not whole, ResolveError where there is no such release
-    or commit, InfrastructureError where the network or the disk fails.
+    `installer` says where a release is looked for, `python` "3.12" for whom. Nothing of the source
+    is run. Raises ConfigurationError for a source that is not whole or not the one that was
+    planned, ResolveError where there is no such release or commit, InfrastructureError where the
+    network or the disk fails, or may not be used.
     """
     match source.kind:
         case Kind.GIT:
+            if installer.offline and not source.place.startswith("file:"):
+                raise InfrastructureError(
+                    f"{source.project} from git is not fetched without a network",
+                    remedy="run it once with one: the wheel stays in the cache and in archives",
+                )
             return _clone(source, into, say)
         case Kind.TREE:
             return _copy(Path(source.place), into)
         case Kind.RELEASE:
-            found = _sdist(source, into.with_name(f"{into.name}.sdist"), python, say)
-            if source.identity not in (source.place, sha256(found)):
-                raise ConfigurationError(
-                    f"the index hands out another source of {source} than the one that was planned",
-                    cause=f"{found.name} has not the sha256 {source.identity}",
-                    remedy="look at where pip fetches from; nothing was built of it",
-                )
+            say(f"fetch the source of {source}")
+            planned = "" if source.identity == source.place else source.identity
+            folder = into.with_name(f"{into.name}.sdist")
+            found = sdist.fetch(str(source), installer, python=python, into=folder, planned=planned)
             return _only_directory(archive.unpack(found, into), found)
         case Kind.ARCHIVE:
             found = Path(source.place)
@@ -271,29 +275,6 @@ def _git(tree: Path, *words: str) -> str:
             f"git {words[0]} failed in {tree}", cause=redact(done.output.strip())[-300:]
         )
     return done.output
-
-
-def _sdist(source: Source, into: Path, python: Path, say: Say) -> Path:
-    """Fetch the source archive of a release with pip."""
-    into.mkdir(parents=True, exist_ok=True)
-    words = ("download", "--no-deps", "--no-build-isolation", "--no-binary", ":all:")
-    command = [str(python), "-m", "pip", *words, "--dest", str(into), "--no-cache-dir", str(source)]
-    say(f"fetch the source of {source}")
-    done = process.run(command, env=dict(download.pip_env()))
-    found = [path for path in into.iterdir() if path.name.endswith((".tar.gz", ".zip"))]
-    if found:
-        return found[0]
-    if any(text in done.output for text in download.NO_FILE):
-        raise ResolveError(
-            f"no index has a source archive of {source}",
-            conflict=True,
-            remedy="build it from its repository: git+https://...@TAG",
-        )
-    raise InfrastructureError(
-        f"pip could not fetch the source of {source}",
-        cause=redact(done.output.strip()[-400:]),
-        remedy="check the network, or name a source archive that is here",
-    )
 
 
 def _only_directory(unpacked: Path, found: Path) -> Path:

@@ -17,7 +17,8 @@ from pinproof.builds.project import knobs, reads_torch
 from pinproof.builds.source import Kind
 from pinproof.errors import ConfigurationError, ResolveError, did_you_mean
 from pinproof.evidence.store import read_json
-from pinproof.locks import installer, resolve
+from pinproof.locks import resolve
+from pinproof.locks.installer import Installer
 from pinproof.run import environment
 from pinproof.run.machine import this_machine
 
@@ -56,6 +57,7 @@ def described(
     patches: Sequence[Path] = (),
     env: Sequence[str] = (),
     attention: str = "",
+    installer: Installer,
 ) -> Build:
     """Return the build that a user describes by hand, against the torch that `python` has.
 
@@ -74,7 +76,7 @@ def described(
     origin = source.describe(project, text)
     if origin.kind is Kind.RELEASE:
         asked = f"{project}=={origin.place}"
-        archive = resolve.archive(asked, installer.installer(), python=found.python)
+        archive = resolve.archive(asked, installer, python=found.python)
         origin = replace(origin, identity=archive.sha256)
     return Build(
         source=origin,
@@ -106,6 +108,7 @@ def build(
     python: Path,
     say: Say,
     *,
+    installer: Installer,
     jobs: int | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """Build it, or take it from the cache of `store`; say what the wheel holds.
@@ -124,7 +127,13 @@ def build(
     # By hand the toolkit is the one that is here: its version decides what the wheel holds.
     wanted = replace(wanted, cuda=wanted.cuda or home.cuda)
     tools = os.pathsep.join((str(python.absolute().parent), env["PATH"]))
-    site = make.Site(python=python.absolute(), toolkit=home, env={**env, "PATH": tools}, jobs=jobs)
+    site = make.Site(
+        python=python.absolute(),
+        toolkit=home,
+        env={**env, "PATH": tools},
+        installer=installer,
+        jobs=jobs,
+    )
     held = Cache(store / "builds")
     made = make.make(wanted, held, site, say)
     path = str(held.wheel_path(made))

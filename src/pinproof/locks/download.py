@@ -40,13 +40,17 @@ def this_python() -> str:
     return "{}.{}".format(*sys.version_info[:2])
 
 
-def pip() -> list[str]:
-    """Return how to call a pip: this interpreter's, else one that uv fetches for the purpose."""
+def pip(source: Iterable[str] = ()) -> list[str]:
+    """Return how to call a pip: this interpreter's, else one that uv fetches for the purpose.
+
+    `source` are the options that say where alone packages come from; then no index is asked for it.
+    """
     python = pipconfig.python_with_pip()
     if python is not None:
         return [python, "-m", "pip"]
     words = ("run", "--no-project", "--isolated", "--with", "pip", "--python", sys.executable)
-    return [installer.find_uv(), *words, "--", "python", "-m", "pip"]
+    only = (*source, "--offline") if (source := tuple(source)) else ()
+    return [installer.find_uv(), *words, *only, "--", "python", "-m", "pip"]
 
 
 def pip_env(indexes: Iterable[str] = ()) -> Mapping[str, str]:

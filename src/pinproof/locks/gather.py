@@ -51,7 +51,8 @@ def wheels(
                 lock = entry.resolution.lock
                 words = (*source, *Target(python=lock.python, platform=platform).words())
                 indexes = tuple(map((places or Places()).url, () if source else lock.indexes))
-                _fetch(out, lock, words, wanted, tell, download.pip_env(indexes))
+                command = (*download.pip(source), *_words(out), *words)
+                _fetch(out, lock, command, wanted, tell, download.pip_env(indexes))
         return _verified(out, wanted)
     except OSError as error:
         raise InfrastructureError(f"{out} cannot be written: {error.strerror}") from error
@@ -75,7 +76,7 @@ def _wanted(entries: Mapping[str, Entry], cells: Mapping[str, str]) -> Wanted:
 def _fetch(
     out: Path,
     lock: Lock,
-    target: tuple[str, ...],
+    command: tuple[str, ...],
     wanted: Wanted,
     tell: Tell,
     env: Mapping[str, str],
@@ -94,16 +95,16 @@ def _fetch(
 
     try:
         tell(f"fetch {len(missing)} wheels", total - len(_absent(out, wanted)), total)
-        done = process.run([*download.pip(), *_words(out, listing), *target], env=env, on_line=line)
+        done = process.run([*command, "--requirement", str(listing)], env=env, on_line=line)
     finally:
         listing.unlink()
     if not done.ok:
         raise _error(done.output, lock, [pin.file for pin in missing if (out / pin.file).is_file()])
 
 
-def _words(out: Path, listing: Path) -> Iterator[str]:
+def _words(out: Path) -> Iterator[str]:
     yield from ("download", "--no-deps", "--require-hashes", "--only-binary", ":all:")
-    yield from ("--requirement", str(listing), "--dest", str(out))
+    yield from ("--dest", str(out))
     yield from ("--progress-bar", "off", "--disable-pip-version-check")
 
 

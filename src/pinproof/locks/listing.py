@@ -9,16 +9,19 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit, urlunsplit
 
 from pinproof.errors import ResolveError
+from pinproof.evidence.store import disk_error
 from pinproof.locks.pipconfig import redact
 
 #: What an index is asked for: JSON where it has it.
@@ -78,10 +81,8 @@ def read(
 
     Raises ResolveError where it cannot be reached.
     """
-    request = _request(place, accept)
-    context = ssl.create_default_context(cafile=cert or None) if _is_web(place) else None
     try:
-        with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:  # noqa: S310
+        with _opened(place, accept, cert, timeout) as answer:
             body = answer.read(LARGEST_PAGE + 1)
             kind, url = answer.headers.get("Content-Type", "text/html"), answer.geturl()
     except urllib.error.HTTPError as error:
@@ -101,6 +102,31 @@ def read(
         return body.decode("utf-8"), kind, url if _is_web(place) else place
     except UnicodeDecodeError:
         raise _broken(place, "the page is not UTF-8") from None
+
+
+def save(place: str, into: Path, *, cert: str = "", timeout: float = 60) -> None:
+    """Write the bytes of the file at `place` to `into`; whose they are the caller has to check.
+
+    Raises ResolveError where it cannot be fetched, InfrastructureError where the disk refuses.
+    """
+    try:
+        stream = into.open("xb")
+    except OSError as error:
+        raise disk_error(into, error) from None
+    try:
+        with stream, _opened(place, "*/*", cert, timeout) as answer:
+            shutil.copyfileobj(answer, stream, 2**20)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _unreachable(place, f"it answered {error.code} {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise _unreachable(place, str(getattr(error, "reason", error))) from None
+
+
+def _opened(place: str, accept: str, cert: str, timeout: float) -> Any:
+    request = _request(place, accept)
+    context = ssl.create_default_context(cafile=cert or None) if _is_web(place) else None
+    return urllib.request.urlopen(request, timeout=timeout, context=context)  # noqa: S310
 
 
 class _Page(HTMLParser):

@@ -100,7 +100,7 @@ def _resolve(
         solver = _Solver(request, installer, Path(scratch), held, timeout, cancel)
         product, notes = _product(solver)
         harness = _harness(solver, product)
-        sources = tuple(solver.archive(text) for text in request.sources)
+        sources = tuple(solver.archive(text)[0] for text in request.sources)
     _reject_releases(request, product.pins)
     lock = Lock(
         python=request.python,
@@ -156,6 +156,14 @@ def archive(text: str, installer: Installer, *, python: str) -> Pin:
     """Return version, sha256 and file of the source archive of a release, such as "x==1.2".
 
     `python` is the version that it is for. Raises ResolveError.
+    """
+    return archive_at(text, installer, python=python)[0]
+
+
+def archive_at(text: str, installer: Installer, *, python: str) -> tuple[Pin, str]:
+    """Return what `archive` does, and the address of the file. Nothing of it is run.
+
+    Raises ResolveError.
     """
     with tempfile.TemporaryDirectory(prefix="pinproof-") as scratch:
         request = Request(product=(), python=python)
@@ -216,8 +224,11 @@ class _Solver:
         self.withdrawn.update(_YANKED.findall(done.output))
         return _read(self._output, request, backend, self.held)
 
-    def archive(self, text: str) -> Pin:
-        """Return what the source archive of a release is known by. Raises ResolveError."""
+    def archive(self, text: str) -> tuple[Pin, str]:
+        """Return what the source archive of a release is known by, and where it is.
+
+        Raises ResolveError.
+        """
         done = self._compile("--no-deps", self._file("requirements", [text]))
         self.log.append(f"the source archive of {text}")
         if not done.ok:
@@ -231,12 +242,14 @@ class _Solver:
                 remedy="build it from its repository: git+https://...@TAG",
             )
         found = package["sdist"]
-        return Pin(
+        pin = Pin(
             name=canonicalize_name(package["name"]),
             version=package["version"],
             sha256=found["hashes"]["sha256"],
             file=_file_name(found),
         )
+        place = found.get("url") or (self._scratch / found["path"]).resolve().as_uri()
+        return pin, place
 
     @property
     def _output(self) -> Path:

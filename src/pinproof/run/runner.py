@@ -191,7 +191,7 @@ class Runner:
                     *(*tools, *TOOLS, *work.tools.get(build.project, ())),
                     *(() if backend.has_nvcc else toolkit.wanted(build.cuda, os.environ)),
                 ],
-                [*own, "--python", str(python), "--store", str(store.root)],
+                [*own, "--python", str(python), "--store", str(store.root), *_sources(installer)],
             ),
             env={
                 **self._outside,
@@ -285,6 +285,13 @@ class Runner:
         }
         sites = self._sites(step.owner)
         return integrity.stranger(integrity.loaded(evidence.data), sites, built)
+
+
+def _sources(installer: Installer) -> tuple[str, ...]:
+    """Return the options of our own `build` that say where alone it may look."""
+    if installer.house is not None:
+        return ("--wheelhouse", str(installer.house.directory))
+    return ("--offline",) if installer.offline else ()
 
 
 def cell_env(work: CellWork, home: Path) -> dict[str, str]:

@@ -85,6 +85,8 @@ def audit(asked: Asked) -> ExitCode:
     option("--attention", metavar="SOURCE", default="", help="vLLM: its FlashAttention's source"),
     option("-j", "--jobs", metavar="N", type=int, help="compilers side by side"),
     option("--order", metavar="FILE", type=Path, help="a build as JSON, in place of the rest"),
+    switch("--offline", "no network"),
+    option("--wheelhouse", metavar="DIR", type=Path, help="the only place a release comes from"),
     json_file("how the wheel came to be"),
     STORE,
     examples=[
@@ -100,11 +102,15 @@ def build(asked: Asked) -> ExitCode:
     an option is wrong, 4 the machine, the network or the disk failed.
     """
     from pinproof.builds import verbs
+    from pinproof.locks import installer as installers
+    from pinproof.locks import wheelhouse
 
     store = given(asked.store, ".pinproof")
     read = [asked.order, asked.python, Path(asked.source), *(asked.patch or ())]
     document = Document.at(asked.json, (each for each in read if each is not None))
     say = functools.partial(print, flush=True, file=document.beside)
+    house = wheelhouse.load(asked.wheelhouse) if asked.wheelhouse else None
+    installer = installers.installer(offline=asked.offline, house=house)
     with verbs.refusing():
         wanted = (
             verbs.ordered(asked.order)
@@ -120,9 +126,12 @@ def build(asked: Asked) -> ExitCode:
                 patches=asked.patch or (),
                 env=asked.env or (),
                 attention=asked.attention,
+                installer=installer,
             )
         )
-        told, record = verbs.build(wanted, store, asked.python, say, jobs=asked.jobs)
+        told, record = verbs.build(
+            wanted, store, asked.python, say, installer=installer, jobs=asked.jobs
+        )
     say(told)
     document.write(record)
     return ExitCode.OK

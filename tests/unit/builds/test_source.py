@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from pinproof.builds import patching, source
 from pinproof.builds.source import Kind
 from pinproof.errors import ConfigurationError, InfrastructureError, ResolveError
+from pinproof.locks import installer
 
 NOBODY = ("-c", "user.name=n", "-c", "user.email=n@n", "-c", "protocol.file.allow=always")
 
@@ -44,7 +44,9 @@ def with_submodule(path: Path) -> str:
 
 def fetch(text: str, into: Path) -> Path:
     found = source.describe("flash-attn", text)
-    return source.fetch(found, into, python=Path(sys.executable), say=lambda line: None)
+    return source.fetch(
+        found, into, python="3.12", installer=installer.installer(), say=lambda line: None
+    )
 
 
 def test_a_branch_is_known_by_the_commit_that_it_names_now(tmp_path: Path) -> None:

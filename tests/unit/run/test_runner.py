@@ -22,7 +22,7 @@ from pinproof.errors import InfrastructureError
 from pinproof.evidence.evidence import Evidence, Outcome
 from pinproof.evidence.store import Store, sha256
 from pinproof.judge import audited
-from pinproof.locks.installer import Installer
+from pinproof.locks.installer import Installer, installer
 from pinproof.locks.lock import Lock
 from pinproof.plan import recipe
 from pinproof.plan.plan import Step
@@ -125,6 +125,32 @@ def test_a_wheel_that_an_archive_has_is_not_built_again(tmp_path: Path) -> None:
     ]
     (wheel,) = runner.wheels_of(work, here)
     assert Path(wheel.path).read_bytes() == b"wheel"
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_build_looks_no_further_than_its_run_may(tmp_path: Path, offline: bool) -> None:
+    store = Store(tmp_path)
+    work, _ = built(store)
+    run = runner.Runner(
+        executor=Executor(
+            store=store, envdir=tmp_path, machine=empty_cells.CPU, on_line=lambda step, line: None
+        ),
+        works={work.cell.id: work},
+        backend=lambda settings: Uv(),
+        installer=lambda: installer(offline=offline),
+    )
+    (build,) = work.builds
+    step = Step(
+        owner=build.owner,
+        stage=Stage.BUILD,
+        cells=(work.cell.id,),
+        inputs=build.inputs(),
+        digest=build.key,
+        timeout=1.0,
+    )
+    assert work.lock is not None
+    *installs, own = run._build_spec(step, work, work.lock).commands
+    assert all(("--offline" in command) is offline for command in (*installs, own))
 
 
 FLASH = "vllm/vllm_flash_attn/"
