@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_lockfile import package
+from test_conda_lockfile import package
 
 from pinproof.errors import InfrastructureError
 from pinproof.locks.conda import packages
