@@ -103,4 +103,4 @@ def test_two_runs_on_one_store_do_not_mix(project: Project, tmp_path: Path) -> N
 
 def test_a_report_before_any_run_says_what_to_do(project: Project, tmp_path: Path) -> None:
     ended = project.nox("-s", "report", "--", "--matrix", "cpu", "--store", str(tmp_path))
-    assert_told(ended, 2, "run `nox -s matrix` first")
+    assert_told(ended, 2, "run `nox -s matrix -- --matrix cpu` first")
