@@ -76,11 +76,13 @@ def archive(options: Options, out_dir: Path, tell: Tell = gather.silent) -> Hous
         requirements=collect.host_requirements(PYPROJECT) if PYPROJECT.is_file() else (),
         tell=tell,
     )
+    written = {}
     for each in chosen:
         if each.work and (below := _below(options, each.work)):
             kept.keep(below.lock.of(this_platform()), Store(options.store).conda, out_dir)
-        _pin(options, each, out_dir / "pins" / each.row.cell.id)
-    return archived
+        cell = each.row.cell.id
+        written[cell] = _pin(options, each, out_dir / "pins" / cell)
+    return archives.seal(archived, written)
 
 
 def _chosen(options: Options) -> Iterator[_Chosen]:

@@ -19,6 +19,7 @@ from nightly_index import NightlyIndex, served, torch_of
 from wheels import make_wheel
 
 from pinproof import cli, takeaway, workflow
+from pinproof.builds.cache import Cache, Record
 from pinproof.errors import (
     ConfigurationError,
     ExitCode,
@@ -29,6 +30,7 @@ from pinproof.evidence.evidence import Outcome, digest_of
 from pinproof.evidence.store import Store, sha256
 from pinproof.judge.verdict import Verdict
 from pinproof.locks import archive as archives
+from pinproof.locks.installer import installer
 from pinproof.options import Options
 from pinproof.plan import recipe
 from pinproof.plan.stage import Stage
@@ -293,6 +295,84 @@ def test_a_directory_that_is_no_archive_is_refused(world: World, tmp_path: Path)
     (tmp_path / "other").mkdir()
     with pytest.raises(ConfigurationError, match="no wheelhouse"):
         archives.verify(tmp_path / "other")
+
+
+def test_what_is_missing_beside_the_wheels_or_too_much_is_named(world: World) -> None:
+    cell = world.prove(f"{NIGHTLY}+cpu")
+    put(world, cell)
+    pins = world.archive / "pins" / cell
+    (pins / "PINS.md").write_text("rot")
+    (pins / "constraints.txt").unlink()
+    (world.archive / "torch-0-py3-none-any.whl").write_bytes(b"")
+    found = {each.file: each for each in archives.verify(world.archive)}
+    assert {file: each.what for file, each in found.items()} == {
+        f"pins/{cell}/PINS.md": "is not the file that was archived",
+        f"pins/{cell}/constraints.txt": "is gone",
+        "torch-0-py3-none-any.whl": "is not listed in wheelhouse.json",
+    }
+    assert found[f"pins/{cell}/PINS.md"].cells == (cell,)
+
+
+@pytest.mark.parametrize("gone", ["keys", "wheels"])
+def test_a_wheel_that_was_built_is_missed_with_the_record_of_its_build(
+    world: World, tmp_path: Path, gone: str
+) -> None:
+    wheel = make_wheel(tmp_path / "made", "torch", "2.14.0+own")
+    record = Record(
+        key="1" * 64,
+        wheel=wheel.name,
+        sha256=sha256(wheel),
+        size=wheel.stat().st_size,
+        inputs={},
+        tools={},
+        without=(),
+        libraries=(),
+        log="",
+        jobs=1,
+        seconds=1.0,
+        built="2026-11-24",
+    )
+    built = Cache(tmp_path / "builds")
+    built.publish(record, wheel)
+    cell = world.prove("2.14.0+cpu")
+    (row,) = workflow.recall(replace(world.options, cells=(cell,))).rows
+    work = workflow.recall(replace(world.options, cells=(cell,))).works[cell]
+    proven = replace(takeaway._proven(row, work), builds=(record.key,))
+    house = archives.add(world.archive, [proven], built=built, installer=installer())
+    archives.seal(house, {})
+    assert archives.verify(world.archive) == []
+    shutil.rmtree(world.archive / "builds" / gone)
+    (damage,) = archives.verify(world.archive)
+    assert (damage.what, damage.cells) == ("is gone", (cell,))
+    assert damage.file.startswith(f"builds/{gone}/")
+
+
+def test_an_archive_that_was_not_finished_is_gone_on_with(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = world.prove(f"{NIGHTLY}+cpu")
+
+    def full(*words: object) -> None:
+        raise InfrastructureError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(takeaway, "_pin", full)
+        with pytest.raises(InfrastructureError, match="the disk is full"):
+            put(world, cell)
+    assert {each.what for each in archives.verify(world.archive)} == {
+        "is not listed in wheelhouse.json"
+    }
+    put(world, cell)
+    assert archives.verify(world.archive) == []
+
+
+def test_a_directory_with_other_things_in_it_is_not_made_an_archive(world: World) -> None:
+    cell = world.prove("2.14.0+cpu")
+    world.archive.mkdir()
+    (world.archive / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigurationError, match="holds other things"):
+        put(world, cell)
+    assert [path.name for path in world.archive.iterdir()] == ["letter.txt"]
 
 
 def test_pinproof_archive_ends_with_1_where_a_file_is_damaged(world: World) -> None:

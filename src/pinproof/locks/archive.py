@@ -8,13 +8,13 @@ Pinproof needs; a cell is made from it again as from any other wheelhouse.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pinproof.builds.cache import Cache
 from pinproof.errors import ConfigurationError, InfrastructureError
-from pinproof.evidence.store import disk_error, sha256
+from pinproof.evidence.store import sha256
 from pinproof.locks import collect, gather, wheelhouse
 from pinproof.locks.conda import kept
 from pinproof.locks.fixed import Fixed
@@ -43,7 +43,7 @@ class Proven:
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """A file of an archive that is not the one that was put there, and whose it is."""
+    """A file of an archive that is not the one that its manifest lists, and whose it is."""
 
     file: str
     what: str
@@ -63,13 +63,13 @@ def add(
     requirements: tuple[str, ...] = (),
     tell: Tell = gather.silent,
 ) -> House:
-    """Put the files of `proven` cells into the archive in `out`, and return what that holds.
+    """Put the files of `proven` cells into the archive in `out`; `seal` writes what that holds.
 
     What it holds already is kept. `built` is the cache that their builds are in, `requirements`
     are those of Pinproof itself. Raises ConfigurationError where `out` is something else, or
     holds other files for the same request; InfrastructureError where a file cannot be had.
     """
-    old = wheelhouse.read(out) if (out / MANIFEST).exists() else _empty(out)
+    old = wheelhouse.read(out) if (out / MANIFEST).exists() else _begun(out)
     entries = {
         key_of(each.request): Entry(
             key=key_of(each.request), excludes=each.request.excludes, resolution=each.resolution
@@ -83,10 +83,6 @@ def add(
         key = cells[HOST] = key_of(request)
         known = old.entries.get(key)
         entries[key] = known or Entry(key=key, excludes=(), resolution=resolve(request, installer))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(out, error) from None
     source = installer.pip_args
     found = gather.wheels(
         out,
@@ -97,32 +93,45 @@ def add(
         places=installer.places,
         tell=tell,
     )
-    _keep_builds(out, proven, built)
+    _reject_renamed(old.wheels, found)
     house = _merged(old, found, entries, cells, proven)
-    wheelhouse.save(house)
+    return replace(house, beside=_united(old.beside, _keep_builds(out, proven, built)))
+
+
+def seal(house: House, pins: Mapping[str, Sequence[Path]]) -> House:
+    """Write the manifest of an archive, when all else lies there, and return what it holds.
+
+    `pins` are the files of pins by cell; what conda packages it has they tell. Raises
+    InfrastructureError where one of these is not there, or the disk refuses.
+    """
+    out = house.directory
+    files = {path: (cell,) for cell, paths in pins.items() for path in paths}
+    below = {path: known for path, known in kept.needed(out).items() if set(known[1]) & pins.keys()}
+    try:
+        found = [Wheel.of(out, path, cells) for path, cells in files.items()]
+        found += [Wheel.of(out, path, cells) for path, (_, cells) in below.items()]
+    except OSError as error:
+        raise InfrastructureError(f"the archive lacks {error.filename}") from None
+    wheelhouse.save(replace(house, beside=_united(house.beside, found)))
     return wheelhouse.load(out)
 
 
 def verify(out: Path) -> list[Damage]:
-    """Read every file of the archive in `out` again, and name those that are damaged.
+    """Read every file of the archive in `out` again, and name what is missing, other or too much.
 
     Raises ConfigurationError where `out` is no archive.
     """
     house = wheelhouse.read(out)
+    listed = {each.file: each for each in (*house.wheels, *house.beside)}
     damaged = [
-        Damage(file=wheel.file, what=what, cells=wheel.cells)
-        for wheel in house.wheels
-        if (what := _damage(out / wheel.file, wheel.sha256))
+        Damage(file=each.file, what=what, cells=each.cells)
+        for each in listed.values()
+        if (what := _damage(out / each.file, each.sha256))
     ]
-    cache = Cache(out / BUILDS)
-    for record in cache.records():
-        path = cache.wheel_path(record)
-        if what := _damage(path, record.sha256):
-            damaged.append(Damage(file=str(path.relative_to(out)), what=what))
-    for path, (digest, cells) in kept.needed(out).items():
-        if what := _damage(path, digest):
-            damaged.append(Damage(file=str(path.relative_to(out)), what=what, cells=cells))
-    return damaged
+    there = (str(path.relative_to(out)) for path in sorted(out.rglob("*")) if not path.is_dir())
+    unknown = (file for file in there if file != MANIFEST and file not in listed)
+    what = f"is not listed in {MANIFEST}"
+    return [*damaged, *(Damage(file=file, what=what) for file in unknown)]
 
 
 def _damage(path: Path, digest: str) -> str:
@@ -134,8 +143,18 @@ def _damage(path: Path, digest: str) -> str:
         return f"cannot be read: {error.strerror}"
 
 
-def _empty(out: Path) -> House:
-    return House(
+def _begun(out: Path) -> House:
+    """Return a new archive, which is one from now on: what ends half-way can be gone on with.
+
+    Raises ConfigurationError where other things lie in `out`, InfrastructureError where the disk
+    refuses.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise ConfigurationError(
+            f"{out} holds other things, and is no archive: it has no {MANIFEST}",
+            remedy="name an empty directory, or one that is not there yet: --out DIR",
+        )
+    house = House(
         directory=out,
         matrix="",
         python="{}.{}".format(*sys.version_info[:2]),
@@ -144,6 +163,8 @@ def _empty(out: Path) -> House:
         entries={},
         cells={},
     )
+    wheelhouse.save(house)
+    return house
 
 
 def _reject_others(old: House, entries: Mapping[str, Entry], cells: Mapping[str, str]) -> None:
@@ -162,16 +183,20 @@ def _reject_others(old: House, entries: Mapping[str, Entry], cells: Mapping[str,
         )
 
 
-def _keep_builds(out: Path, proven: Sequence[Proven], built: Cache) -> None:
-    kept = Cache(out / BUILDS)
+def _keep_builds(out: Path, proven: Sequence[Proven], built: Cache) -> Iterator[Wheel]:
+    """Put the wheels that were built into the archive; yield each with the record of its build."""
+    cache = Cache(out / BUILDS)
     for each in proven:
         for key in each.builds:
-            if kept.adopt(key, built) is None:
+            record = cache.adopt(key, built)
+            if record is None:
                 raise InfrastructureError(
                     f"a wheel that was built for {each.cell} is not there",
                     cause="it was removed or edited since",
                     remedy="run the cell again: it is built anew",
                 )
+            for path in (cache.wheel_path(record), cache.record_path(key)):
+                yield Wheel.of(out, path, (each.cell,))
 
 
 def _merged(
@@ -190,7 +215,7 @@ def _merged(
         matrix=", ".join(names),
         python=old.python,
         platform=old.platform,
-        wheels=tuple(_united(old.wheels, found)),
+        wheels=_united(old.wheels, found),
         entries=whole,
         cells={**old.cells, **cells},
         notes=tuple(dict.fromkeys(notes)),
@@ -198,15 +223,18 @@ def _merged(
     )
 
 
-def _united(old: Sequence[Wheel], found: Sequence[Wheel]) -> Iterator[Wheel]:
-    """Yield every file once, with all the cells that it is for."""
-    known = {wheel.file: wheel for wheel in old}
+def _reject_renamed(old: Sequence[Wheel], found: Sequence[Wheel]) -> None:
+    known = {wheel.file: wheel.sha256 for wheel in old}
     for wheel in found:
-        before = known.get(wheel.file, wheel)
-        if before.sha256 != wheel.sha256:
+        if known.get(wheel.file, wheel.sha256) != wheel.sha256:
             raise InfrastructureError(f"the archive holds another file called {wheel.file}")
-        cells = tuple(dict.fromkeys([*before.cells, *wheel.cells]))
-        known[wheel.file] = Wheel(
-            file=wheel.file, sha256=wheel.sha256, size=wheel.size, cells=cells
-        )
-    yield from (known[file] for file in sorted(known))
+
+
+def _united(old: Iterable[Wheel], found: Iterable[Wheel]) -> tuple[Wheel, ...]:
+    """Return every file once, as it is now, with all the cells that it is for."""
+    known = {each.file: each for each in old}
+    for each in found:
+        before = known.get(each.file, each)
+        cells = tuple(dict.fromkeys([*before.cells, *each.cells]))
+        known[each.file] = replace(each, cells=cells)
+    return tuple(known[file] for file in sorted(known))

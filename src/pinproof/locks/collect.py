@@ -20,7 +20,7 @@ from pinproof.errors import (
     ResolveError,
 )
 from pinproof.locks import gather, lockfile, wheelhouse
-from pinproof.locks.conda import locking, spec
+from pinproof.locks.conda import kept, locking, packages, spec
 from pinproof.locks.conda import verbs as conda
 from pinproof.locks.gather import Tell
 from pinproof.locks.installer import Installer, installer
@@ -28,7 +28,7 @@ from pinproof.locks.lock import Request
 from pinproof.locks.lockfile import Lockfile
 from pinproof.locks.resolution import Resolution
 from pinproof.locks.resolve import resolve
-from pinproof.locks.wheelhouse import HOST, Entry, House, key_of
+from pinproof.locks.wheelhouse import HOST, Entry, House, Wheel, key_of
 from pinproof.locks.wheeltags import platform_tags
 from pinproof.matrix import cell as cells
 from pinproof.matrix import matrixfile
@@ -85,9 +85,14 @@ def make(order: Order, tell: Tell = gather.silent) -> House:
     wheels = gather.wheels(
         order.out, answers, owners, platform=order.platform, places=tool.places, tell=tell
     )
+    beside: dict[str, Wheel] = {}
     for name in _environments(order):
         tell(f"fetch the conda packages of {name}", 0, 0)
-        conda.fetch(name, root(), order.out, spec.platform_of(order.platform))
+        platform = spec.platform_of(order.platform)
+        conda.fetch(name, root(), order.out, platform)
+        for package in locking.load(name, root()).of(platform):
+            each = Wheel.of(order.out, packages.place(package, order.out / kept.DIRECTORY))
+            beside[each.file] = each
     found = (entry.resolution for entry in answers.values() if entry.resolution)
     house = House(
         directory=order.out,
@@ -98,6 +103,7 @@ def make(order: Order, tell: Tell = gather.silent) -> House:
         entries=answers,
         cells=owners,
         notes=tuple(dict.fromkeys([*notes, *(note for each in found for note in each.notes)])),
+        beside=tuple(beside.values()),
     )
     wheelhouse.save(house)
     return house

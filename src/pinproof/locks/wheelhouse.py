@@ -16,7 +16,7 @@ from typing import Any
 
 from pinproof.errors import ConfigurationError, ResolveError
 from pinproof.evidence.evidence import digest_of
-from pinproof.evidence.store import write_json
+from pinproof.evidence.store import sha256, write_json
 from pinproof.locks.fixed import Fixed
 from pinproof.locks.lock import Request
 from pinproof.locks.resolution import Resolution
@@ -41,12 +41,30 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """A file of the house: its size in bytes, its digest, the cells (or "host") that it is for."""
+    """A file of the house: its size in bytes, its digest, the cells (or "host") that it is for.
+
+    ``file`` is its path below the house.
+    """
 
     file: str
     sha256: str
     size: int
     cells: tuple[str, ...]
+
+    @classmethod
+    def of(cls, house: Path, path: Path, cells: tuple[str, ...] = ()) -> Wheel:
+        """Return what the file `path` below `house` is. Raises OSError where it is not there."""
+        size = path.stat().st_size
+        return cls(file=str(path.relative_to(house)), sha256=sha256(path), size=size, cells=cells)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the file as JSON values."""
+        return {**asdict(self), "cells": list(self.cells)}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Wheel:
+        """Read what `to_json` wrote."""
+        return cls(**{**raw, "cells": tuple(raw["cells"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +72,8 @@ class House:
     """A wheelhouse on disk. ``cells`` says which entry answers which cell, by key.
 
     ``values`` are what the moving values of a cell stood for, by cell: a lock that knew it may
-    be renewed since, or be elsewhere.
+    be renewed since, or be elsewhere. ``beside`` are the files that no resolution names: wheels
+    that were built with their records, conda packages, pins.
     """
 
     directory: Path = field(compare=False)
@@ -66,6 +85,7 @@ class House:
     cells: Mapping[str, str]
     notes: tuple[str, ...] = ()
     values: Mapping[str, tuple[Fixed, ...]] = field(default_factory=dict)
+    beside: tuple[Wheel, ...] = ()
 
     @property
     def size(self) -> int:
@@ -159,10 +179,8 @@ def _to_json(house: House) -> dict[str, Any]:
             }
             for key, entry in house.entries.items()
         },
-        "files": [
-            {"file": w.file, "sha256": w.sha256, "size": w.size, "cells": list(w.cells)}
-            for w in house.wheels
-        ],
+        "files": [each.to_json() for each in house.wheels],
+        "beside": [each.to_json() for each in house.beside],
     }
 
 
@@ -176,15 +194,15 @@ def _from_json(raw: Mapping[str, Any], directory: Path) -> House:
         )
         for key, each in raw["locks"].items()
     }
-    wheels = tuple(Wheel(**{**each, "cells": tuple(each["cells"])}) for each in raw["files"])
     return House(
         directory=directory,
         matrix=raw["matrix"],
         python=raw["python"],
         platform=raw["platform"],
-        wheels=wheels,
+        wheels=tuple(map(Wheel.from_json, raw["files"])),
         entries=entries,
         cells=raw["cells"],
+        beside=tuple(map(Wheel.from_json, raw.get("beside", ()))),
         notes=tuple(raw["notes"]),
         values={
             cell: tuple(Fixed(**{**each, "notes": tuple(each["notes"])}) for each in known)
