@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from wheels import make_wheel, sha256
 from pinproof.errors import InfrastructureError
 from pinproof.locks import archive as archives
 from pinproof.locks import installer, wheelhouse
-from pinproof.locks.conda import kept, lockfile, solve
+from pinproof.locks.conda import child, kept, lockfile
 from pinproof.locks.lock import Lock, Pin
 from pinproof.run import conda_environment, process
 
@@ -261,6 +264,125 @@ def test_a_package_that_is_not_the_one_of_its_lock_is_not_installed(project: Pro
     assert not (project.root / "env").exists()
 
 
+def listing(channel: Path, named: str) -> Path:
+    """Put a cuda-cudart into a channel that lists a file which it does not hold."""
+    index = {"name": "cuda-cudart", "version": "13.0.96", "build": "0", "subdir": "linux-64"}
+    index |= {"build_number": 0, "depends": []}
+    path = {"_path": named, "path_type": "hardlink", "sha256": "0" * 64, "size_in_bytes": 1}
+    archive = channel / "linux-64" / "cuda-cudart-13.0.96-0.tar.bz2"
+    with tarfile.open(archive, "w:bz2") as tar:
+        for name, told in (("index", index), ("paths", {"paths_version": 1, "paths": [path]})):
+            content = json.dumps(told).encode()
+            member = tarfile.TarInfo(f"info/{name}.json")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive
+
+
+def relock(project: Project, archive: Path) -> None:
+    """Write the lock anew, with `archive` in the place of its cuda-cudart."""
+    lock = lockfile.read(project.lock)
+    packages = tuple(
+        replace(each, url=archive.as_uri(), sha256=sha256(archive))
+        if each.name == "cuda-cudart"
+        else each
+        for each in lock.packages
+    )
+    project.lock.write_text(replace(lock, packages=packages).text())
+
+
+@pytest.mark.parametrize("named", ["../farewell-1.0-0/info/index.json", "/etc/passwd", "a/../../b"])
+def test_a_package_that_names_a_file_outside_of_its_environment_is_not_installed(
+    project: Project, named: str
+) -> None:
+    project.locked()
+    relock(project, listing(project.channel, named))
+    ended = project.pinproof("conda", "install", "cuda-13.0", "--into", "home/env")
+    assert (ended.code, "it names a file outside of its environment" in ended.err) == (4, True), (
+        ended.text
+    )
+    assert not (project.root / "home").exists()
+
+
+def test_an_install_that_fails_leaves_every_directory_as_it_was(project: Project) -> None:
+    project.locked()
+    words = ("conda", "install", "cuda-13.0", "--into")
+    assert project.pinproof(*words, "env").code == 0
+    (project.root / "env" / "mine.txt").write_text("mine")
+    thesis = project.root / "victim" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("years")
+    text = project.lock.read_text()
+    relock(project, listing(project.channel, "lib/not-there.so"))
+    for into, code, told in (
+        ("victim", 2, "is not empty, and no conda environment that Pinproof made"),
+        ("env", 4, "could not install"),
+        ("new", 4, "could not install"),
+    ):
+        ended = project.pinproof(*words, into, "--store", "other")
+        assert (ended.code, told in ended.err) == (code, True), ended.text
+    assert thesis.read_text() == "years"
+    assert (project.root / "env" / "mine.txt").read_text() == "mine"
+    assert (project.root / "env" / "lib" / "libcudart.so.13").read_text() == "machine code\n"
+    assert not (project.root / "new").exists()
+    project.lock.write_text(text)
+    assert project.pinproof(*words, "env", "--offline").code == 0
+    assert not (project.root / "env" / "mine.txt").exists(), "it is replaced whole"
+
+
+def test_a_lock_that_is_another_than_was_planned_with_is_not_installed(project: Project) -> None:
+    lock = project.locked()
+    back_end = conda_environment.Conda(
+        environment="cuda-13.0",
+        lock=lock,
+        path=project.lock,
+        packages=project.root / ".pinproof" / "conda",
+    )
+    python = project.root / "env" / "bin" / "python"
+    tool = installer.installer(offline=False)
+    (fill,) = back_end.install(python, Path("lock.txt"), Lock(python="3.12", product=()), tool)
+    conda_channel.add(project.channel, "cuda-cudart", "13.1.0")
+    conda_channel.index(project.channel)
+    assert "13.1.0" in project.pinproof("conda", "lock").out
+    done = process.run(fill, env=child.environment())
+    assert (done.returncode, "is not the lock that this was planned with" in done.output) == (
+        4,
+        True,
+    ), done.output
+    assert not (project.root / "env").exists()
+
+
+def test_an_environment_whose_records_are_gone_is_no_longer_the_one_that_was_compared(
+    project: Project,
+) -> None:
+    project.locked()
+    project.pinproof("conda", "install", "cuda-13.0", "--into", "env")
+    home = project.root / "env"
+    assert conda_environment.check(home) == []
+    shutil.rmtree(home / "conda-meta")
+    assert any(each.file == "lib/libcudart.so.13" for each in conda_environment.check(home))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("metadata:\n", "<<<<<<< ours\nmetadata:\n", "is no YAML"),
+        ("manager: conda", "manager: pip", "was edited"),
+        ("version: 1\n", "", "this is no conda-lock file"),
+    ],
+)
+def test_a_lock_that_cannot_be_read_is_not_written_over(
+    project: Project, old: str, new: str, told: str
+) -> None:
+    project.locked()
+    damaged = project.lock.read_text().replace(old, new, 1)
+    project.lock.write_text(damaged)
+    ended = project.pinproof("conda", "lock")
+    assert (ended.code, told in ended.err) == (2, True), ended.text
+    assert "bring the committed lockfiles/cuda-13.0.conda-lock.yml back" in ended.err
+    assert project.lock.read_text() == damaged
+
+
 def test_a_channel_that_is_gone_does_no_harm_to_what_was_installed_once(
     project: Project,
 ) -> None:
@@ -398,10 +520,10 @@ def test_an_archive_alone_gives_the_conda_packages_back(project: Project) -> Non
     project.channel.rename(project.channel.with_name("gone"))
     shutil.rmtree(project.root / ".pinproof")
     words = (project.lock, project.root / "new", cache)
-    command = solve.child(
+    command = child.command(
         "install", *map(str, words), "--offline", "--from", str(archive / "conda")
     )
-    done = process.run(command, env=solve.environment())
+    done = process.run(command, env=child.environment())
     assert done.ok, done.output
     assert (project.root / "new" / "lib" / "libcudart.so.13").read_text() == "machine code\n"
 

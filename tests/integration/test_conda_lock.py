@@ -15,7 +15,7 @@ from checkouts import ROOT
 
 from pinproof.errors import InfrastructureError
 from pinproof.locks import installer
-from pinproof.locks.conda import lockfile, locking, spec, verbs
+from pinproof.locks.conda import install, lockfile, locking, spec
 
 #: Reads a lock as conda-lock does, and writes it as conda-lock does.
 REWRITE = """
@@ -150,7 +150,7 @@ def test_conda_lock_installs_what_was_compared_by_the_conda_that_was_asked_for(
     monkeypatch.setenv("PATH", f"{program.parent}:{conda_lock}:{os.environ['PATH']}")
     monkeypatch.setenv("RATTLER_CACHE_DIR", str(tmp_path / "cache"))
     root, home = ours.parent.parent, tmp_path / "env"
-    text = verbs.install(
+    text = install.install(
         "cuda-13.0", root, home, tmp_path / "store", offline=True, executable="micromamba"
     )
     assert "each as its sha256 says" in text
@@ -171,6 +171,6 @@ def test_a_conda_that_makes_nothing_is_not_believed(
     monkeypatch.setenv("PATH", f"{program.parent}:{conda_lock}:{os.environ['PATH']}")
     root = ours.parent.parent
     with pytest.raises(InfrastructureError, match="there is nothing"):
-        verbs.install(
+        install.install(
             "cuda-13.0", root, tmp_path / "env", tmp_path, offline=True, executable="micromamba"
         )

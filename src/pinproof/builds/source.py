@@ -20,7 +20,7 @@ from pinproof.errors import ConfigurationError, InfrastructureError, ResolveErro
 from pinproof.evidence.store import sha256
 from pinproof.locks import gitref, sdist
 from pinproof.locks.installer import Installer
-from pinproof.locks.pipconfig import redact
+from pinproof.locks.redact import redact
 from pinproof.matrix import axis
 from pinproof.matrix.axis import Value
 from pinproof.run import process

@@ -20,8 +20,7 @@ from pinproof.errors import (
     ResolveError,
 )
 from pinproof.locks import gather, lockfile, wheelhouse
-from pinproof.locks.conda import kept, locking, packages, spec
-from pinproof.locks.conda import verbs as conda
+from pinproof.locks.conda import install, kept, locking, packages, spec
 from pinproof.locks.gather import Tell
 from pinproof.locks.installer import Installer, installer
 from pinproof.locks.lock import Request
@@ -89,7 +88,7 @@ def make(order: Order, tell: Tell = gather.silent) -> House:
     for name in _environments(order):
         tell(f"fetch the conda packages of {name}", 0, 0)
         platform = spec.platform_of(order.platform)
-        conda.fetch(name, root(), order.out, platform)
+        install.fetch(name, root(), order.out, platform)
         for package in locking.load(name, root()).of(platform):
             each = Wheel.of(order.out, packages.place(package, order.out / kept.DIRECTORY))
             beside[each.file] = each

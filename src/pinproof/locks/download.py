@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pinproof.errors import InfrastructureError, ResolveError
 from pinproof.locks import installer, pipconfig
+from pinproof.locks.redact import redact
 from pinproof.locks.wheeltags import platform_tags
 from pinproof.run import process
 
@@ -77,7 +78,7 @@ def wheel(requirement: Requirement, target: Target, into: Path) -> Path:
     if done.ok and found:
         return found[0]
     errors = [line for line in done.output.splitlines() if line.startswith("ERROR")]
-    cause = pipconfig.redact(errors[0] if errors else done.output.strip()[-300:])
+    cause = redact(errors[0] if errors else done.output.strip()[-300:])
     if any(text in done.output for text in NO_FILE):
         raise ResolveError(
             f"no index has a wheel of {requirement} for Python {target.python} on"

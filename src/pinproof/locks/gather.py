@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pinproof.errors import InfrastructureError
 from pinproof.evidence.store import sha256
-from pinproof.locks import download, pipconfig
+from pinproof.locks import download
 from pinproof.locks.download import Target
 from pinproof.locks.indexes import Places
 from pinproof.locks.lock import Lock, Pin
+from pinproof.locks.redact import redact
 from pinproof.locks.wheelhouse import Entry, Wheel
 from pinproof.run import process
 
@@ -110,7 +111,7 @@ def _words(out: Path) -> Iterator[str]:
 
 def _error(output: str, lock: Lock, damaged: list[str]) -> InfrastructureError:
     lines = [line for line in output.strip().split("\n") if line.startswith("ERROR")]
-    cause = pipconfig.redact(lines[0] if lines else output.strip()[-300:])
+    cause = redact(lines[0] if lines else output.strip()[-300:])
     remedy = "check the network and the disk, then run again: what is there is kept"
     if any(text in output for text in download.NO_FILE):
         remedy = "if an index had it and has it no more, take it from a wheelhouse: --wheelhouse"

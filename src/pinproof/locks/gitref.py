@@ -6,7 +6,7 @@ import re
 from enum import Enum
 
 from pinproof.errors import ResolveError
-from pinproof.locks.pipconfig import redact
+from pinproof.locks.redact import redact
 from pinproof.matrix.axis import Value
 from pinproof.run import process
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pinproof.errors import ConfigurationError
-from pinproof.locks.pipconfig import without_user
+from pinproof.locks.redact import without_user
 
 if TYPE_CHECKING:
     from pinproof.matrix.matrixfile import Indexes as Named

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit, urlunsplit
 
 from pinproof.errors import ResolveError
 from pinproof.evidence.store import disk_error
-from pinproof.locks.pipconfig import redact
+from pinproof.locks.redact import redact
 
 #: What an index is asked for: JSON where it has it.
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html"

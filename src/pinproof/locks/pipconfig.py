@@ -9,7 +9,6 @@ from __future__ import annotations
 import configparser
 import functools
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ SECTIONS = ("global", "install")
 
 #: Of an option of pip what is handed on.
 KEYS = ("index-url", "extra-index-url", "find-links", "trusted-host", "cert", "no-index")
-
-_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"@]*(?:@[^/\s'\"@]*)*@")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,16 +144,6 @@ def _settings(places: Iterator[Path]) -> dict[str, str]:
             for name, value in parser.items(section) if parser.has_section(section) else ():
                 found[section][name.replace("_", "-").removeprefix("--")] = value
     return found["global"] | found["install"]
-
-
-def redact(text: str) -> str:
-    """Return `text` with ``****`` in the place of every user and password in an address."""
-    return _USER.sub(r"\g<scheme>****@", text)
-
-
-def without_user(address: str) -> str:
-    """Return `address` without the user and password in it."""
-    return _USER.sub(r"\g<scheme>", address)
 
 
 @functools.cache

@@ -19,9 +19,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from pinproof.errors import ResolveError
-from pinproof.locks import pipconfig
 from pinproof.locks.installer import Installer
 from pinproof.locks.lock import NIGHTLY, Lock, Pin, Request
+from pinproof.locks.redact import redact
 from pinproof.locks.resolution import Resolution
 from pinproof.locks.wheeltags import best_wheel
 from pinproof.run import process
@@ -219,7 +219,7 @@ class _Solver:
             f"resolve {asked} for Python {request.python}, {request.platform or 'here'}"
         )
         if not done.ok:
-            self.log.append(pipconfig.redact(done.output))
+            self.log.append(redact(done.output))
             raise _failure(done, asked, self.installer)
         self.withdrawn.update(_YANKED.findall(done.output))
         return _read(self._output, request, backend, self.held)
@@ -232,7 +232,7 @@ class _Solver:
         done = self._compile("--no-deps", self._file("requirements", [text]))
         self.log.append(f"the source archive of {text}")
         if not done.ok:
-            self.log.append(pipconfig.redact(done.output))
+            self.log.append(redact(done.output))
             raise _failure(done, f"the source of {text}", self.installer)
         (package,) = tomllib.loads(self._output.read_text(encoding="utf-8"))["packages"]
         if "sdist" not in package:
@@ -438,7 +438,7 @@ def _file_name(wheel: Mapping[str, Any]) -> str:
 def _failure(done: process.Finished, asked: str, installer: Installer) -> ResolveError:
     """Say why uv gave up: a fact about the combination, or the world around it."""
     said = [line for line in done.output.split("\n") if not line.startswith("warning: ")]
-    text = pipconfig.redact("\n".join(said)).strip()
+    text = redact("\n".join(said)).strip()
     if done.timed_out or done.cancelled:
         how = "took too long" if done.timed_out else "was stopped"
         return ResolveError(f"resolving {asked} {how}", conflict=False)

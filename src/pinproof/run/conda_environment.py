@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from pinproof.errors import ConfigurationError
 from pinproof.evidence.store import Store, read_json
-from pinproof.locks.conda import kept, locking, solve, spec
+from pinproof.locks.conda import child, kept, locking, spec
 from pinproof.locks.conda.lockfile import Lock as CondaLock
 from pinproof.locks.conda.spec import this_platform
 from pinproof.locks.installer import Installer
@@ -91,11 +91,12 @@ class Conda:
         Not ``sync``: that would take away the Python packages that conda brought.
         """
         words = ["install", str(self.path), str(python.parents[1]), str(self.packages)]
+        words += ["--digest", self.contents]
         if installer.house is not None:
             words += ["--from", str(installer.house.directory / kept.DIRECTORY)]
         if installer.offline or installer.house is not None:
             words.append("--offline")
-        fill = solve.child(*words)
+        fill = child.command(*words)
         if not lock.pins:
             return [fill]
         return [fill, pip("install", python, lock_file, lock, installer)]
@@ -134,7 +135,10 @@ def check(home: Path, inodes: Path | None = None) -> list[Change]:
         for record in sorted((home / "conda-meta").glob("*.json"))
         for row in _rows(home, record)
     ]
-    return integrity.compare(home, recorded, home / LOOKS, inodes) if recorded else []
+    # Where they were compared once and nothing is recorded now, all of it is gone.
+    if not recorded and not (home / LOOKS).exists():
+        return []
+    return integrity.compare(home, recorded, home / LOOKS, inodes)
 
 
 def forget(changes: Iterable[Change], packages: Path) -> None:

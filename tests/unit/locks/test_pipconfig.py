@@ -146,25 +146,3 @@ def test_the_kinds_of_source_are_told_without_an_address():
     assert found.kinds() == ("a mirror", "1 extra index", "2 places of wheels")
     assert "secret" not in repr(found)
     assert "mirror.example" not in repr(found)
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("see https://user:pw@host/x now", "see https://****@host/x now"),
-        ("git+https://token@host/x", "git+https://****@host/x"),
-        ("https://user:p@ss@host/x", "https://****@host/x"),
-        ("https://host/x@1.0", "https://host/x@1.0"),
-        ("six @ https://host/six.whl", "six @ https://host/six.whl"),
-    ],
-)
-def test_users_and_passwords_in_addresses_are_hidden(text, shown):
-    assert pipconfig.redact(text) == shown
-
-
-@given(
-    st.from_regex(r"[a-z0-9]{4,12}", fullmatch=True), st.from_regex(r"[!-~]{8,20}", fullmatch=True)
-)
-def test_no_password_survives(user, password):
-    secret = "".join(letter for letter in password if letter not in "/\\'\"") + "Zq9"
-    assert secret not in pipconfig.redact(f"x https://{user}:{secret}@host.example/simple y")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pinproof.errors import ConfigurationError, InfrastructureError
 from pinproof.locks.conda import lockfile
+from pinproof.locks.redact import redact
 from pinproof.run import process
 
 
@@ -33,7 +34,7 @@ def install(lock_path: Path, archives: Mapping[str, Path], prefix: Path, executa
         words = ["install", "--conda", conda, kind, "--prefix", str(prefix), str(local)]
         done = process.run([program, *words])
     if not done.ok:
-        lines = done.output.strip().splitlines() or ["it said nothing"]
+        lines = redact(done.output).strip().splitlines() or ["it said nothing"]
         raise InfrastructureError(
             f"conda-lock ended with status {done.returncode}", cause=lines[-1][:200]
         )

@@ -16,13 +16,17 @@ from pinproof.errors import ConfigurationError
 from pinproof.evidence.evidence import digest_of
 from pinproof.locks.conda import document
 from pinproof.locks.conda.document import Part
+from pinproof.locks.redact import has_secret
 
 #: The schema of conda-lock that is read and written, and the version of what we add to it.
 SCHEMA, OURS = 1, "1"
 
 _HASH = {"md5": re.compile("[0-9a-f]{32}"), "sha256": re.compile("[0-9a-f]{64}")}
-_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+!-]*\.(?:conda|tar\.bz2)")
-_URL = re.compile(r"(?:https?|file)://[^\s@]+")
+#: Subdirectory and file name become paths on this disk: neither may lead out of its directory.
+_URL = re.compile(
+    r"(?:https?|file)://[^\s@]*/(?P<subdir>[a-z0-9-]+)/"
+    r"(?P<file>[A-Za-z0-9_][A-Za-z0-9._+!-]*\.(?:conda|tar\.bz2))"
+)
 
 
 class NewerSchemaError(ConfigurationError):
@@ -51,6 +55,11 @@ class Package:
     def file(self) -> str:
         """The name of the archive."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def subdir(self) -> str:
+        """The directory of its channel: a platform, or noarch."""
+        return self.url.split("/")[-2]
 
     def __str__(self) -> str:
         return f"{self.name} {self.version} {self.build}"
@@ -137,6 +146,11 @@ def read(path: Path, remedy: str = "") -> Lock:
     return parse(document.text_of(path, remedy), path.name, remedy)
 
 
+def is_address(url: str) -> bool:
+    """Say if `url` is that of a package in a channel, and holds no secret."""
+    return bool(_URL.fullmatch(url)) and not has_secret(url)
+
+
 def moved(old: Lock, new: Lock) -> list[str]:
     """Say in a line for each package what moved from one lock to another."""
     lines: list[str] = []
@@ -207,7 +221,7 @@ def _package(part: Part) -> Package:
         if not form.fullmatch(str(hashes.values.get(kind) or "")):
             raise hashes.error(kind, "is missing or no digest: its bytes could not be checked")
     url = part.text("url")
-    if not _URL.fullmatch(url) or not _FILE.fullmatch(url.rpartition("/")[2]):
+    if not is_address(url):
         raise part.error("url", "is no address of a .conda or .tar.bz2 without a password")
     depends = part.part("dependencies")
     return Package(

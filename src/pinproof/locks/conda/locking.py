@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +35,13 @@ def lock_environment(name: str, root: Path, *, at: str, dry_run: bool = False) -
     """Solve the environment called `name` for all its platforms, and write its lock.
 
     `at` is the time that the lock bears. A lock that would say the same is left untouched, and with
-    `dry_run` every one. Raises ConfigurationError or InfrastructureError, as `solve.solve`; then
-    the old lock stays.
+    `dry_run` every one. Raises ConfigurationError where the old lock cannot be read, and
+    InfrastructureError, as `solve.solve`; then the old lock stays.
     """
     asked = spec.named(name, root)
     path = root / asked.lock_file
+    old = lockfile.read(path, _again(asked)) if os.path.lexists(path) else None
     new = _solved(asked, at)
-    old = _known(path)
     if old is not None and lockfile.same(old, new):
         return Renewal(lock=old, path=path)
     if not dry_run:
@@ -65,7 +66,7 @@ def load(name: str, root: Path) -> Lock:
             cause="locks are made where the channels can be reached",
             remedy=remedy,
         )
-    lock = lockfile.read(path, remedy)
+    lock = lockfile.read(path, _again(asked))
     stale = [each for each in asked.platforms if lock.hashes.get(each) != asked.content_hash(each)]
     if lock.is_ours and stale:
         raise ConfigurationError(
@@ -75,17 +76,12 @@ def load(name: str, root: Path) -> Lock:
     return lock
 
 
-def _known(path: Path) -> Lock | None:
-    """Return the lock that is there; one that is damaged is as none, and is made again.
-
-    Raises ConfigurationError for one of a newer schema: who wrote it knew more.
-    """
-    try:
-        return lockfile.read(path)
-    except lockfile.NewerSchemaError:
-        raise
-    except ConfigurationError:
-        return None
+def _again(asked: Environment) -> str:
+    """Return the next step where a lock cannot be read: nothing writes over it."""
+    return (
+        f"bring the committed {asked.lock_file} back, or remove it: pinproof conda lock"
+        f" {asked.name}"
+    )
 
 
 def _solved(asked: Environment, at: str) -> Lock:

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from pinproof.errors import InfrastructureError
 from pinproof.locks.conda.lockfile import Package
+from pinproof.locks.redact import redact
 
 #: Downloads side by side.
 AT_ONCE = 8
@@ -30,8 +31,7 @@ def place(package: Package, cache: Path) -> Path:
 
     As in a channel, in a directory called linux-64 or noarch: some programs look for that.
     """
-    subdir = package.url.split("/")[-2]
-    return cache / "archives" / package.sha256[:16] / subdir / package.file
+    return cache / "archives" / package.sha256[:16] / package.subdir / package.file
 
 
 async def gather(
@@ -107,7 +107,7 @@ async def _fetch(package: Package, into: Path, download: Download | None) -> Non
     except Exception as error:  # rattler has a class for each layer that can fail
         raise InfrastructureError(
             f"{package.file} cannot be downloaded from {_shown(package.url)}",
-            cause=str(error).strip().splitlines()[-1][:200] if str(error).strip() else "",
+            cause=redact(str(error)).strip().rpartition("\n")[2][:200],
             remedy="check the network, and that the channel still has it",
         ) from None
 
@@ -120,4 +120,4 @@ def sha256(path: Path) -> str:
 
 def _shown(url: str) -> str:
     """Return the channel and subdirectory of an address."""
-    return url.rpartition("/")[0]
+    return redact(url.rpartition("/")[0])

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pinproof.errors import ConfigurationError, InfrastructureError, PinproofError
+from pinproof.locks.conda import child, lockfile
 from pinproof.locks.conda.lockfile import Package
 from pinproof.locks.conda.spec import Environment
+from pinproof.locks.redact import redact, without_secrets
 from pinproof.run import process
-
-WORKER = "pinproof.locks.conda.worker"
-SOURCES = Path(__file__).parents[3]
 
 #: Seconds that one solution may take; conda-forge's index is 50 MB at first.
 LONGEST = 900.0
@@ -34,17 +32,6 @@ MEANING = {
 }
 
 _MISSED = re.compile(r"(__[a-z0-9_]+)([^,\n]*), for which no candidates were found")
-_SECRET = re.compile(r"(?<=://)[^/@\s]+@|(?<=/t/)[^/\s]+")
-
-
-def child(*words: str) -> list[str]:
-    """Return the command of the child; it needs ``environment()``."""
-    return [sys.executable, "-m", WORKER, *words]
-
-
-def environment() -> dict[str, str]:
-    """Return the variables of the child: the caller's, since rattler's settings are there."""
-    return process.inherited(PYTHONPATH=str(SOURCES))
 
 
 def solve(asked: Environment, platform: str) -> tuple[Package, ...]:
@@ -66,6 +53,11 @@ def solve(asked: Environment, platform: str) -> tuple[Package, ...]:
         raise _refusal(asked, platform, virtual, str(answer["error"]), str(answer["text"]))
     found = [_package(each, platform) for each in answer["packages"]]
     for each in found:
+        if not lockfile.is_address(each.url):
+            raise ConfigurationError(
+                f"{each} cannot be locked: its channel gives no address of a package:"
+                f" {redact(each.url)[:200]}"
+            )
         if not each.sha256 or not each.md5:
             raise ConfigurationError(
                 f"{each} cannot be locked: its channel gives no md5 and sha256 of it",
@@ -78,14 +70,14 @@ def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="pinproof-conda-") as scratch:
         asked, out = Path(scratch, "order.json"), Path(scratch, "answer.json")
         asked.write_text(json.dumps(order), encoding="utf-8")
-        command = child("solve", str(asked), str(out))
-        done = process.run(command, env=environment(), timeout=LONGEST)
+        command = child.command("solve", str(asked), str(out))
+        done = process.run(command, env=child.environment(), timeout=LONGEST)
         if done.timed_out:
             raise InfrastructureError(f"the solver did not end within {LONGEST:.0f} s")
         try:
             answer = json.loads(out.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            lines = done.output.strip().splitlines() or ["it said nothing"]
+            lines = redact(done.output).strip().splitlines() or ["it said nothing"]
             raise InfrastructureError(
                 f"the solver ended with status {done.returncode}",
                 cause=lines[-1][:200],
@@ -100,7 +92,7 @@ def _package(entry: Mapping[str, Any], platform: str) -> Package:
         version=entry["version"],
         build=entry["build"],
         platform=platform,
-        url=re.sub(r"(?<=://)[^/@\s]+@", "", entry["url"]),
+        url=without_secrets(entry["url"]),
         md5=entry["md5"],
         sha256=entry["sha256"],
         depends=tuple(sorted(entry["depends"].items())),
@@ -142,7 +134,7 @@ def _blame(text: str, virtual: Mapping[str, str]) -> str:
 
 
 def _trimmed(text: str) -> str:
-    lines = [line for line in _SECRET.sub("***", text).strip().splitlines() if line.strip()]
+    lines = [line for line in redact(text).strip().splitlines() if line.strip()]
     if len(lines) > LINES:
         lines = [*lines[:LINES], f"... and {len(lines) - LINES} more lines"]
     return "\n    ".join(line[:200] for line in lines)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pinproof.errors import ConfigurationError, did_you_mean
 from pinproof.evidence.evidence import digest_of
 from pinproof.locks.conda import document
+from pinproof.locks.redact import has_secret
 
 #: Where specifications and their locks lie, from the project's root.
 SPECS, LOCKS = "envs", "lockfiles"
@@ -35,7 +36,6 @@ IMPLIED = {
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 _VIRTUAL = re.compile(r"__[a-z0-9_]+")
 _VERSION = re.compile(r"[0-9][0-9A-Za-z._]*(=[0-9A-Za-z._]+)?")
-_USER = re.compile(r"://[^/@\s]+@|/t/[^/\s]+/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def read(path: Path) -> Environment:
             )
     channels = whole.texts("channels")
     for channel in channels:
-        if _USER.search(channel):
+        if has_secret(channel):
             raise whole.error(
                 "channels", "hold a password or token: keep it in rattler's credentials"
             )

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pinproof.errors import ConfigurationError, ExitCode, InfrastructureError, did_you_mean
-from pinproof.evidence.store import Store
-from pinproof.locks.conda import kept, locking, solve, spec
+from pinproof.errors import ConfigurationError, ExitCode, did_you_mean
+from pinproof.locks.conda import locking, spec
+from pinproof.locks.conda.install import install
 from pinproof.locks.conda.locking import Renewal
-from pinproof.run import process
 
 Say = Callable[[str], None]
 
@@ -52,45 +51,6 @@ def conda(
         f"conda cannot {action!r}.{did_you_mean(action, ACTIONS)}",
         remedy=f"use one of: {', '.join(ACTIONS)}",
     )
-
-
-def install(
-    name: str, root: Path, into: Path, store: Path, *, offline: bool, executable: str = ""
-) -> str:
-    """Install the lock of `name` into the directory `into`, and return what was done.
-
-    With `executable`, such as micromamba, conda-lock installs by it; else rattler does.
-    Raises ConfigurationError and InfrastructureError.
-    """
-    locking.load(name, root)
-    lock, prefix = root / spec.lock_file(name), into.absolute()
-    words = [str(lock), str(prefix), str(Store(store).conda), *(["--offline"] if offline else [])]
-    if executable:
-        words += ["--with", executable]
-    return _asked("install", *words)
-
-
-def fetch(name: str, root: Path, into: Path, platform: str) -> str:
-    """Put the packages of the lock of `name` into an archive, as `kept.keep` lays them out.
-
-    Returns what was done. Raises ConfigurationError and InfrastructureError.
-    """
-    lock = locking.load(name, root)
-    if not lock.of(platform):
-        raise ConfigurationError(f"{spec.lock_file(name)} holds nothing for {platform}")
-    return _asked("fetch", str(root / spec.lock_file(name)), str(into / kept.DIRECTORY), platform)
-
-
-def _asked(*words: str) -> str:
-    """Run the child that has rattler, and return what it said."""
-    done = process.run(solve.child(*words), env=solve.environment())
-    told = done.output.strip()
-    if done.ok:
-        return told
-    what = told.removeprefix("pinproof: ") or f"the child ended with status {done.returncode}"
-    if done.returncode == ExitCode.CONFIGURATION:
-        raise ConfigurationError(what)
-    raise InfrastructureError(what)
 
 
 def _named(names: Sequence[str], root: Path) -> Sequence[str]:

@@ -1,9 +1,9 @@
 """The child that has rattler: ``python -m pinproof.locks.conda.worker VERB ...``.
 
-``solve ORDER OUT`` reads and leaves JSON; ``install LOCK PREFIX CACHE`` fills an environment, and
-``fetch LOCK CACHE PLATFORM`` only keeps its packages. Rattler is imported nowhere else: its runtime
-ends many processes that called it with a signal, 40 of 100 on a busy machine. So this one ends by
-``os._exit``, when all is written.
+``solve ORDER OUT`` reads and leaves JSON; ``install LOCK PREFIX CACHE`` fills an environment, by
+another child whose verb is ``link``, and ``fetch LOCK CACHE PLATFORM`` only keeps its packages.
+Rattler is imported nowhere else: its runtime ends many processes that called it with a signal, 40
+of 100 on a busy machine. So this one ends by ``os._exit``, when all is written.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import rattler
@@ -25,8 +24,10 @@ from rattler.networking import Client
 from rattler.package_streaming import download_to_path
 
 from pinproof.errors import ConfigurationError, ExitCode, InfrastructureError, PinproofError
-from pinproof.locks.conda import conda_lock, lockfile, packages
+from pinproof.locks.conda import child, conda_lock, lockfile, packages
+from pinproof.locks.conda import prefix as prefixes
 from pinproof.locks.conda.spec import this_platform
+from pinproof.locks.redact import redact
 
 
 def solve(order: dict[str, Any]) -> dict[str, Any]:
@@ -100,22 +101,37 @@ def install(
     offline: bool,
     executable: str = "",
     source: Path | None = None,
+    digest: str = "",
 ) -> int:
     """Make the environment `prefix` hold the packages of a lock, and return how many those are.
 
-    `source` is an archive that is looked into first; with `executable` a conda installs.
+    `source` is an archive that is looked into first; with `executable` a conda installs. `digest`
+    is that of the packages which the caller counts on: a lock may change while a run goes on.
 
-    Raises PinproofError where the lock is damaged, or a package is not the one that it names.
+    Raises PinproofError where the lock is damaged or another, where a package is not the one that
+    it names, and as `prefix.replacing`.
     """
-    wanted = lockfile.read(lock_path).of(this_platform())
+    lock = lockfile.read(lock_path)
+    wanted = lock.of(this_platform())
     if not wanted:
         raise ConfigurationError(f"{lock_path.name} holds nothing for {this_platform()}")
+    if digest and lock.digest(this_platform()) != digest:
+        raise InfrastructureError(
+            f"{lock_path.name} is not the lock that this was planned with",
+            cause="the file was replaced since, such as by a git pull",
+            remedy="run again: the plan is then made with the lock that is there",
+        )
+    prefixes.refuse_foreign(prefix)
     download = None if offline else _download
     archives = asyncio.run(packages.gather(wanted, cache, download, source))
-    if executable:
-        conda_lock.install(lock_path, archives, prefix, executable)
-    else:
-        asyncio.run(_install(lock_path, archives, prefix, cache))
+    for archive in archives.values():
+        _refuse_outside(archive)
+    with prefixes.replacing(prefix):
+        if executable:
+            conda_lock.install(lock_path, archives, prefix, executable)
+        else:
+            # In a process of its own: rattler's threads link on after it gave up.
+            child.ask("link", str(lock_path), str(prefix), str(cache))
     return len(wanted)
 
 
@@ -123,9 +139,10 @@ async def _download(url: str, into: Path) -> None:
     await download_to_path(_client(), url, into)
 
 
-async def _install(
-    lock_path: Path, archives: Mapping[str, Path], prefix: Path, cache: Path
-) -> None:
+async def _link(lock_path: Path, prefix: Path, cache: Path) -> None:
+    """Link the packages of a lock, whose archives were verified, into `prefix`."""
+    wanted = lockfile.read(lock_path).of(this_platform())
+    archives = {each.url: packages.place(each, cache) for each in wanted}
     read = rattler.LockFile.from_path(lock_path).default_environment()
     found = read.conda_repodata_records().get(this_platform(), []) if read else []
     records = [record for record in found if record.url in archives]
@@ -145,12 +162,33 @@ async def _install(
             config=_config(),
         )
     except (exceptions.InstallerError, exceptions.TransactionError, exceptions.LinkError) as error:
-        shutil.rmtree(prefix, ignore_errors=True)
         raise InfrastructureError(
             f"rattler could not install {lock_path.name}",
-            cause="; ".join(str(error).split("\n"))[:300],
+            cause="; ".join(redact(str(error)).split("\n"))[:300],
             remedy="check the disk, then try again",
         ) from None
+
+
+def _refuse_outside(archive: Path) -> None:
+    """Raise InfrastructureError where a package names files that would lie out of its prefix.
+
+    Rattler extracts none of them, and does link what the list of a package names.
+    """
+    try:
+        listed = rattler.PathsJson.from_package_archive(archive).paths
+    except Exception as error:  # rattler has a class for each layer that can fail
+        raise InfrastructureError(
+            f"{archive.name} is not installed: its list of files cannot be read",
+            cause=redact(str(error))[:200],
+        ) from None
+    for each in listed:
+        path = PurePosixPath(each.relative_path)
+        if path.is_absolute() or ".." in path.parts:
+            raise InfrastructureError(
+                f"{archive.name} is not installed: it names a file outside of its environment,"
+                f" {str(path)[:100]!r}",
+                remedy="find out why before you trust its channel",
+            )
 
 
 def fetch(lock_path: Path, cache: Path, platform: str) -> int:
@@ -169,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, paths in (
         ("solve", ("order", "out")),
         ("fetch", ("lock", "cache")),
+        ("link", ("lock", "prefix", "cache")),
         ("install", ("lock", "prefix", "cache")),
     ):
         verb = verbs.add_parser(name)
@@ -179,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--offline", action="store_true")
     verb.add_argument("--with", dest="executable", default="")
     verb.add_argument("--from", dest="source", type=Path)
+    verb.add_argument("--digest", default="")
     return parser
 
 
@@ -192,6 +232,8 @@ def main(words: Sequence[str]) -> int:
         elif asked.verb == "fetch":
             count = fetch(asked.lock, asked.cache, asked.platform)
             print(f"{count} packages of {asked.lock.name} for {asked.platform}")
+        elif asked.verb == "link":
+            asyncio.run(_link(asked.lock, asked.prefix, asked.cache))
         else:
             count = install(
                 asked.lock,
@@ -200,14 +242,15 @@ def main(words: Sequence[str]) -> int:
                 offline=asked.offline,
                 executable=asked.executable,
                 source=asked.source,
+                digest=asked.digest,
             )
             where = f"{asked.lock.name} are in {asked.prefix}"
             print(f"{count} packages of {where}, each as its sha256 says")
     except PinproofError as error:
-        print(f"pinproof: {error}")
+        print(redact(f"pinproof: {error}"))
         return error.exit_code
     except Exception:
-        traceback.print_exc(file=sys.stdout)
+        print(redact(traceback.format_exc()))
         return ExitCode.INFRASTRUCTURE
     return ExitCode.OK
 

@@ -67,9 +67,18 @@ def test_a_package_without_a_sha256_cannot_be_locked(monkeypatch):
         solve.solve(ASKED, "linux-64")
 
 
+@pytest.mark.parametrize("file", ["../a-1-0.conda", "linux-64/..", "a_b/a-1-0.conda"])
+def test_an_address_that_leads_out_of_its_channel_is_not_locked(monkeypatch, file):
+    entry = {"name": "a", "version": "1", "build": "0", "md5": "0" * 32, "sha256": "1" * 64}
+    found = {"packages": [{**entry, "url": f"https://h/c/{file}", "depends": {}}]}
+    monkeypatch.setattr(solve, "_answer", lambda order: found)
+    with pytest.raises(ConfigurationError, match="gives no address of a package"):
+        solve.solve(ASKED, "linux-64")
+
+
 def test_a_password_in_the_address_of_a_package_does_not_reach_the_lock(monkeypatch):
     entry = {"name": "a", "version": "1", "build": "0", "md5": "0" * 32, "sha256": "1" * 64}
-    url = "https://me:hunter2@host/c/linux-64/a-1-0.conda"
+    url = "https://me:hunter2@host/t/tk-1/c/linux-64/a-1-0.conda"
     found = {"packages": [{**entry, "url": url, "depends": {"b": ">=1"}}]}
     monkeypatch.setattr(solve, "_answer", lambda order: found)
     (package,) = solve.solve(ASKED, "linux-64")
