@@ -19,8 +19,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _NEWNS, _NEWUSER = 0x0002_0000, 0x1000_0000
-_BIND, _PRIVATE_ALL = 0x1000, 0x4000 | 0x4_0000
-_MOUNT_SETATTR, _HERE, _RDONLY = 442, -100, 1
+_ALL = 0x4000
+_BIND_ALL, _PRIVATE_ALL = 0x1000 | _ALL, 0x4_0000 | _ALL
+_MOUNT_SETATTR, _HERE, _RDONLY, _RECURSIVE = 442, -100, 1, 0x8000
 
 #: Where a driver is that calls a setuid program to make its devices: none runs in a user namespace.
 _DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
@@ -70,14 +71,15 @@ def _view(names: Sequence[str]) -> None:
             raise
         _unshare_user(libc)
     _checked(libc.mount(None, b"/", None, ctypes.c_ulong(_PRIVATE_ALL), None))
-    for name in names:
+    # With what is mounted below it: a directory would be empty where a file system lies on it.
+    for name in sorted(names, key=lambda each: each.startswith("+")):
         path = os.fsencode(name.removeprefix("+"))
-        _checked(libc.mount(path, path, None, ctypes.c_ulong(_BIND), None))
-        on, off = (0, _RDONLY) if name.startswith("+") else (_RDONLY, 0)
+        _checked(libc.mount(path, path, None, ctypes.c_ulong(_BIND_ALL), None))
+        # What is mounted below an open one may have been read-only before us, and stays so.
+        on, off, how = (0, _RDONLY, 0) if name.startswith("+") else (_RDONLY, 0, _RECURSIVE)
         attributes = (ctypes.c_uint64 * 4)(on, off, 0, 0)
-        _checked(
-            libc.syscall(_MOUNT_SETATTR, _HERE, path, 0, attributes, ctypes.sizeof(attributes))
-        )
+        size = ctypes.sizeof(attributes)
+        _checked(libc.syscall(_MOUNT_SETATTR, _HERE, path, how, attributes, size))
 
 
 def _unshare_user(libc: ctypes.CDLL) -> None:

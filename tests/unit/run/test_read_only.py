@@ -65,6 +65,26 @@ def test_a_command_cannot_write_what_is_closed_and_ends_as_it_ends(places: dict[
     (places["closed"] / "new").touch()  # it is closed to that command alone
 
 
+def test_what_is_mounted_below_a_closed_directory_is_seen_and_closed_too(
+    places: dict[str, Path],
+) -> None:
+    below = places["closed"] / "mounted"
+    below.mkdir()
+    look = f"import os; print(os.listdir({str(below)!r})){WRITE}"
+    looked = read_only.command(
+        [sys.executable, "-c", look, str(below)], [places["closed"]], [places["inside"]]
+    )
+    mount = 'mount -t tmpfs none "$0" && touch "$0/seen" && exec "$@"'
+    words = ["sh", "-c", mount, str(below), *looked]
+    for unshare in (["unshare", "--mount"], ["unshare", "-rm"]):
+        if run([*unshare, "true"]).returncode == 0:
+            done = run([*unshare, *words])
+            break
+    else:
+        pytest.skip("this machine makes no mount namespaces")
+    assert done.stdout.split() == ["['seen']", "30"], done.stderr
+
+
 def test_without_the_right_to_mount_the_command_runs_and_that_is_said(
     places: dict[str, Path],
 ) -> None:
