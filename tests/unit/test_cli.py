@@ -102,6 +102,7 @@ def test_a_table_that_cannot_be_kept_is_shown_all_the_same(call: Any, tmp_path: 
         (("audit", "/nonexistent"), 2, "/nonexistent does not exist"),
         (("expand", "--select", "flash-attn == 'none'"), 2, "write flash_attn"),
         (("expand", "--select", "(" * 300 + "torch" + ")" * 300), 2, "((((...' is not an"),
+        (("lock", "--matrix", "empty", "--python", "3.x"), 2, "--python: '3.x' is not a version."),
         (("run", "--until", "sanitize"), 2, "add --sanitize"),
         (("run", "--select", ""), 2, "run: --select is empty"),
         (("run", "--store="), 2, "run: --store is empty"),

@@ -17,6 +17,7 @@ from pinproof.matrix import axis as axes
 from pinproof.matrix import cell as cells
 from pinproof.matrix import matrixfile
 from pinproof.matrix.matrixfile import MatrixFile
+from pinproof.matrix.schema import Where
 
 #: How many changes are printed; the JSON has all.
 SHOWN = 40
@@ -43,8 +44,9 @@ class Order:
                 f"there is no axis {self.axis[:60]!r}.{did_you_mean(self.axis[:60], axes.AXES)}",
                 remedy=f"use one of: {', '.join(axes.AXES)}",
             )
-        if self.python and not axes.parse("python", self.python).version:
-            raise ConfigurationError(f"--python {self.python} is no version, such as 3.12")
+        if self.python:
+            with Where("--python").named():
+                axes.parse("python", self.python)
 
 
 def lock(order: Order, out: TextIO) -> dict[str, Any]:
