@@ -176,9 +176,10 @@ def test_the_attention_suite_s_own_tests_pass_in_the_environment_of_the_cell(
     proven: Project, tmp_path: Path
 ) -> None:
     suite = ROOT / "tests" / "attention" / "unit"
-    _borrow(tmp_path, "hypothesis", "sortedcontainers")
+    _borrow(tmp_path, "hypothesis", "sortedcontainers", "pytest-xdist", "execnet")
     text = _run(
-        *(str(proven.python(CELL)), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(suite)),
+        *(str(proven.python(CELL)), "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *("-n", "2", "--dist", "loadfile", str(suite)),
         env=proven.environment(PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{tmp_path}"),
     )
     assert " passed" in text

@@ -35,7 +35,7 @@ package:
   dependencies:
     __glibc: '>=2.17,<3.0.a0'
     libgcc-ng: ''
-  url: https://conda.anaconda.org/conda-forge/linux-64/zlib-1.3.1-hb9d3cd8_2.conda
+  url: https://channels.example/conda-forge/linux-64/zlib-1.3.1-hb9d3cd8_2.conda
   hash:
     md5: c9f075ab2f33b3bbee9e62d4ad0a6cd8
     sha256: 5d7c0e5f0005f74112a34a7425179f4eb6e73c92f5d109e6af4ddeca407c92ab
@@ -46,7 +46,7 @@ package:
   manager: conda
   platform: osx-arm64
   dependencies: {}
-  url: https://conda.anaconda.org/conda-forge/osx-arm64/zlib-1.3.1-h8359307_2.conda
+  url: https://channels.example/conda-forge/osx-arm64/zlib-1.3.1-h8359307_2.conda
   hash:
     md5: e3170d898ca6cb48f1bb567afb92f775
     sha256: 58f8860756680a4831c1bf4f294e2354d187f2e999791d53b1941834c4b37430
@@ -57,7 +57,7 @@ package:
   manager: conda
   platform: linux-64
   dependencies: {}
-  url: https://conda.anaconda.org/conda-forge/noarch/pytest-9.2.0-pyhd8ed1ab_0.conda
+  url: https://channels.example/conda-forge/noarch/pytest-9.2.0-pyhd8ed1ab_0.conda
   hash:
     md5: 1f987505580cb972cf28dc5f74a0f81b
     sha256: 6a8c0b0b2b0b3c1a5d8b4a0e8b0e6c7d8e9fa0b1c2d3e4f5061728394a5b6c7d
@@ -147,10 +147,10 @@ def test_a_lock_of_ours_that_was_edited_by_hand_is_refused(old, new):
         ("    sha256: 5d7c", "    sha1: 5d7c", "sha256 is missing or no digest"),
         ("md5: c9f0", "md5: C9F0", "md5 is missing or no digest"),
         ("/zlib-1.3.1-hb9d3cd8_2.conda", "/zlib.zip", r"no address of a .conda"),
-        ("https://conda.anaconda.org/conda-forge/linux-64", "https://u:p@h/x", "without a pass"),
+        ("https://channels.example/conda-forge/linux-64", "https://u:p@h/x", "without a pass"),
         ("conda-forge/linux-64/zlib", "conda-forge/../zlib", r"no address of a .conda"),
         ("conda-forge/linux-64/zlib-1", "conda-forge/linux-64/..", r"no address of a .conda"),
-        ("org/conda-forge/linux-64", "org/t/tk-1/c/linux-64", "without a pass"),
+        ("example/conda-forge/linux-64", "example/t/tk-1/c/linux-64", "without a pass"),
         ("version: 1.3.1", "version: 1.3", "put it in quotes"),
         ("platform: linux-64", "platform: win-64", "which the lock does not name"),
         ("platform: osx-arm64", "platform: linux-64", "stands there twice"),
