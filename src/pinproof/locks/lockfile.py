@@ -12,7 +12,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,27 @@ class Lockfile:
 
         Whether the very wheels fit is looked at when the cell is resolved.
         """
-        return self._entries.get((cell, python, _machine(platform)))
+        return self._entries.get((cell, python, self._nearest(python, platform)))
 
     @functools.cached_property
-    def _entries(self) -> Mapping[tuple[str, str, str], Entry]:
-        known = reversed(self.entries)
-        return {(each.cell, each.python, _machine(each.platform)): each for each in known}
+    def _entries(self) -> Mapping[Place, Entry]:
+        return {each.place: each for each in self.entries}
+
+    @functools.cached_property
+    def _locked(self) -> Collection[Target]:
+        """The Pythons and platforms that anything is locked for, in the order of the file."""
+        known: tuple[Entry | Fixed, ...] = (*self.entries, *self.values)
+        return dict.fromkeys((each.python, each.platform) for each in known)
+
+    def _nearest(self, python: str, platform: str) -> str:
+        """Return the platform that stands for `platform`: that very one, else one of its machine.
+
+        Values and pins are of one platform, or they would not go together.
+        """
+        if (python, platform) in self._locked:
+            return platform
+        same = (place for of, place in self._locked if of == python and _is_like(place, platform))
+        return next(same, platform)
 
     def recall(self, cell: str, request: Request, platform: str) -> Lock | None:
         """Return the lock of `cell` if it was made for this very `request`, else None."""
@@ -121,12 +136,12 @@ class Lockfile:
     def fixed(self, cell: Cell, python: str, platform: str) -> tuple[Fixed, ...]:
         """Return what the moving values of `cell` stand for, as far as it is locked."""
         build = build_of_torch(cell) or ""
-        here = (build, python, _machine(platform))
+        here = (build, python, self._nearest(python, platform))
         return tuple(
             each
             for each in self.values
             if cell.axis(each.axis) == each.asked
-            and (not each.build or (each.build, each.python, _machine(each.platform)) == here)
+            and (not each.build or (each.build, each.python, each.platform) == here)
         )
 
 
@@ -149,7 +164,8 @@ def load(path: Path) -> Lockfile | None:
     if not path.exists():
         return None
     where = Where(f"{DIRECTORY}/{path.name}")
-    again = f"restore it, or delete it and run: nox -s lock -- --matrix {_matrix_of(path)}"
+    command = f"nox -s lock -- --matrix {_matrix_of(path)}"
+    again = f"restore it, or delete {DIRECTORY}/{path.name} and run: {command}"
     raw = schema.read_toml(path, LARGEST)
     if raw.get("schema") != SCHEMA:
         raise where.error(
@@ -195,17 +211,27 @@ def _read_pins(path: Path, name: str, remedy: str) -> Lock:
 def save(lockfile: Lockfile, path: Path) -> None:
     """Write the lock with its pins, whole or not at all, and remove the pins that it had before.
 
-    Raises InfrastructureError where the disk refuses; then the old lock stands.
+    Other files that lie there are left alone. Raises InfrastructureError where the disk refuses;
+    then the old lock stands.
     """
     directory = path.parent / lockfile.matrix
+    before = _listed(path)
     for name, lock in lockfile.locks.items():
-        if not (directory / name).is_file():
-            write_text(directory / name, lock.text())
+        write_text(directory / name, lock.text())  # what lies there may be damaged
     write_text(path, text_of(lockfile))
-    for old in directory.glob("*.txt"):
-        if old.name not in lockfile.locks:
-            with contextlib.suppress(OSError):  # no harm: nothing names it any more
-                old.unlink()
+    for name in before - lockfile.locks.keys():
+        with contextlib.suppress(OSError):  # no harm: nothing names it any more
+            (directory / name).unlink()
+
+
+def _listed(path: Path) -> set[str]:
+    """Return the files of pins that the lock in `path` names, as far as it can be read."""
+    try:
+        entries = schema.read_toml(path, LARGEST).get("lock", []) if path.exists() else []
+        names = {str(each.get("file", "")) for each in entries}
+    except (ConfigurationError, AttributeError, TypeError):
+        return set()
+    return {name for name in names if name == Path(name).name and name.endswith(".txt")}
 
 
 def put_together(
@@ -287,8 +313,9 @@ def _toml(value: str | int | list[str]) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _machine(platform: str) -> str:
-    return platform.partition("-")[0]
+def _is_like(platform: str, other: str) -> bool:
+    """Say if two platforms are of the same machine: x86_64-manylinux_2_28, x86_64."""
+    return platform.partition("-")[0] == other.partition("-")[0]
 
 
 def _matrix_of(path: Path) -> str:

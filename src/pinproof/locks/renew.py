@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -169,7 +169,9 @@ class Survey:
     def _value(self, cell: Cell, name: str, target: Target, renewed: set[Key]) -> Fixed:
         key = self._key(cell, name, target)
         if key not in self._known:
-            old = {each.axis: each for each in self.old.fixed(cell, key[3], key[4])}
+            known = self.old.fixed(cell, key[3], key[4])
+            # Of another platform is no answer here; what names none is the same for all.
+            old = {each.axis: each for each in known if each.platform in ("", key[4])}
             if key in renewed or name not in old:
                 wanted = Wanted(build=key[2], python=key[3], platform=key[4])
                 self._known[key] = self._look_up(cell, name, wanted)
@@ -226,8 +228,8 @@ def renew(survey: Survey, tell: Tell = lambda text, done, total: None) -> Lockfi
     values = {each.key: each for wish in wishes for each in wish.values}
     for wish, (_, lock) in zip(wishes, found, strict=True):
         values |= {each.key: each for each in _ranges(wish, lock, old)}
-    found += [(each, old.locks.get(each.file)) for each in _elsewhere(survey, wishes)]
-    kept = {each.key: each for each in old.values if _is_elsewhere(survey, each)}
+    found += [(each, old.locks.get(each.file)) for each in _elsewhere(survey)]
+    kept = {each.key: each for each in old.values if _stays(survey, each)}
     targets = dict.fromkeys((*old.targets, *survey.targets))
     made = Lockfile(matrix=order.matrix, made=_now(), targets=tuple(targets))
     return lockfile.put_together(made, {**kept, **values}.values(), found)
@@ -276,17 +278,30 @@ def _ranges(wish: Wish, lock: Lock | None, old: Lockfile) -> Iterator[Fixed]:
         yield before if before and before.sha256 == found.sha256 else found
 
 
-def _elsewhere(survey: Survey, wishes: Sequence[Wish]) -> Iterator[Entry]:
+def _elsewhere(survey: Survey) -> Iterator[Entry]:
     """Yield what the old lock has of cells that are still there, for targets not asked for."""
-    here = {wish.place for wish in wishes}
-    known = {cell.id for cell in survey.cells}
+    known = {cell.id: cell for cell in survey.cells}
     for entry in survey.old.entries:
-        if entry.place not in here and entry.cell in known and _is_elsewhere(survey, entry):
+        cell = known.get(entry.cell)
+        # What a target of this run would have made, and did not, can be locked no more.
+        if cell is not None and (entry.python, entry.platform) not in _places(survey, [cell]):
             yield entry
 
 
-def _is_elsewhere(survey: Survey, each: Entry | Fixed) -> bool:
-    return bool(each.python) and (each.python, each.platform) not in survey.targets
+def _stays(survey: Survey, value: Fixed) -> bool:
+    """Say if cells still ask for a value, and on no target of this run."""
+    asking = [
+        cell
+        for cell in survey.cells
+        if cell.axis(value.axis) == value.asked and (build_of_torch(cell) or "") == value.build
+    ]
+    places = _places(survey, asking)
+    return bool(value.python and asking) and (value.python, value.platform) not in places
+
+
+def _places(survey: Survey, of: Iterable[Cell]) -> set[Target]:
+    """Return the Pythons and platforms that the cells have on the targets of this run."""
+    return {(_python(cell, target), target[1]) for cell in of for target in survey.targets}
 
 
 def _moving(cell: Cell) -> list[str]:

@@ -13,6 +13,7 @@ from pinproof.locks import lockfile
 from pinproof.locks.fixed import Fixed
 from pinproof.locks.lock import Lock, Pin, Request
 from pinproof.locks.lockfile import Entry, Lockfile
+from pinproof.matrix.cell import Cell
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 DIGEST = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
@@ -165,6 +166,30 @@ def test_a_new_lock_takes_the_place_of_the_old_one_and_of_its_pins(tmp_path):
     assert pins_of(path) != old
 
 
+@pytest.mark.parametrize("harm", ["edited", "gone"])
+def test_the_remedy_for_damaged_pins_works(tmp_path, harm):
+    path = tmp_path / "m.lock.toml"
+    lockfile.save(one(), path)
+    pins_of(path).write_text("x") if harm == "edited" else pins_of(path).unlink()
+    with pytest.raises(ConfigurationError) as caught:
+        lockfile.load(path)
+    assert "delete lockfiles/m.lock.toml and run: nox -s lock -- --matrix m" in caught.value.remedy
+    path.unlink()
+    lockfile.save(one(), path)
+    assert lockfile.load(path) == one()
+
+
+def test_what_others_put_beside_the_pins_is_left_alone(tmp_path):
+    path = tmp_path / "m.lock.toml"
+    lockfile.save(one(), path)
+    old = pins_of(path)
+    note = path.parent / "m" / "notes.txt"
+    note.write_text("mine")
+    lockfile.save(one("2.14.0"), path)
+    assert note.read_text() == "mine"
+    assert not old.exists()
+
+
 def test_a_lock_of_thousands_of_cells_is_read_back(tmp_path):
     path = tmp_path / "m.lock.toml"
     entries = [
@@ -208,3 +233,22 @@ def test_a_lock_is_recalled_for_its_very_request_and_machine_alone():
     assert found.recall("cpu-000001", request, "aarch64") is None
     assert found.recall("cpu-000001", replace(request, python="3.12"), "x86_64") is None
     assert found.recall("cpu-000001", replace(request, excludes=("a",)), "x86_64") is None
+
+
+def test_of_two_platforms_of_a_machine_values_and_pins_are_of_the_same_one():
+    near, far = "x86_64-manylinux_2_28", "x86_64-manylinux_2_35"
+    values = [
+        Fixed(axis="torch", asked="nightly", build="cpu", python="3.11", platform=of, when="x")
+        for of in (near, far)
+    ]
+    found = [
+        (Entry(cell="cpu-000001", python="3.11", platform=of, request="1" * 64), None)
+        for of in (near, far)
+    ]
+    lock = made(values=values, found=found)
+    cell = Cell(id="cpu-000001", matrix="m", target="cpu", axes=(("torch", "nightly"),))
+    for asked, of in ((near, near), (far, far), ("x86_64", near), ("x86_64-manylinux_2_39", near)):
+        assert [each.platform for each in lock.fixed(cell, "3.11", asked)] == [of]
+        assert lock.entry("cpu-000001", "3.11", asked).platform == of
+    assert lock.entry("cpu-000001", "3.11", "aarch64") is None
+    assert lock.fixed(cell, "3.11", "aarch64") == ()

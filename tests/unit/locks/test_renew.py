@@ -211,6 +211,47 @@ def test_another_python_and_platform_are_locked_beside_the_first(world, nightlie
     assert world.lock("--check")[0] == 0
 
 
+def test_two_platforms_of_one_machine_are_locked_and_checked_side_by_side(world, tmp_path):
+    index = NightlyIndex(tmp_path / "nightly")
+    index.add_day(day(20))
+    index.add_day(day(21), tag="cp311-cp311-manylinux_2_35_x86_64")
+    index.write()
+    python = ("--python", "3.11", "--platform")
+    with served(index.root) as address:
+        world.nightly(address)
+        for platform in ("x86_64-manylinux_2_28", "x86_64-manylinux_2_35"):
+            code, said = world.lock("--matrix", "n", *python, platform)
+            assert code == 0, said
+        assert world.torch() == [torch_of(day(21)), torch_of(day(20))]
+        code, said = world.lock("--check")
+        assert code == 0, said
+        index.add_day(day(22), tag="cp311-cp311-manylinux_2_35_x86_64")
+        index.write()
+        code, said = world.lock("--check")
+        assert code == 5, said
+        assert said.count(" -> ") == 1
+
+
+def test_a_cell_with_a_python_of_its_own_that_cannot_be_locked_any_more_leaves_the_lock(world):
+    world.remove("torch")
+    world.release("torch", "2.16.0", requires=["nvidia-cuda-runtime"])
+    world.release("nvidia-cuda-runtime", "13.0.88")
+    world.index()
+    text = MATRIX.format(torch='"2.16.0"').replace("cuda =", 'python = ["3.11", "3.12"], cuda =')
+    (world.root / "matrix.toml").write_text(text)
+    code, said = world.lock("--matrix", "n", "--python", "3.11")
+    assert code == 0, said
+    assert [each.python for each in world.file.entries] == ["3.11", "3.12"]
+    system = '[[matrix.overrides]]\nselect = \'python == "3.12"\'\nbackend = "system"\n'
+    (world.root / "matrix.toml").write_text(text + system)
+    assert world.lock("--check")[0] == 5
+    code, said = world.lock("--matrix", "n")
+    assert code == 0, said
+    assert [each.python for each in world.file.entries] == ["3.11"]
+    code, said = world.lock("--check")
+    assert code == 0, said
+
+
 def broken(root, address):
     page = root / "cu130" / "torch" / "index.html"
     page.write_text(page.read_text()[:-30])
