@@ -160,19 +160,61 @@ def test_what_cannot_be_locked_says_why_and_leaves_no_lock(
 def test_a_check_says_what_moved_in_the_channel_and_writes_nothing(project: Project) -> None:
     project.locked()
     before = project.lock.read_bytes()
-    assert project.pinproof("conda", "check").out == "cuda-13.0: up to date\n"
-    assert (
-        project.pinproof("lock", "--env", "cuda-13.0", "--check").out == "cuda-13.0: up to date\n"
-    )
+    assert project.pinproof("conda", "check").out == "cuda-13.0: holds\n"
+    assert project.pinproof("lock", "--env", "cuda-13.0", "--check").out == "cuda-13.0: holds\n"
     conda_channel.add(project.channel, "cuda-cudart", "13.1.0")
     conda_channel.index(project.channel)
-    assert project.pinproof("lock", "--env", "cuda-13.0", "--check").code == 5
     ended = project.pinproof("conda", "check")
-    assert ended.code == 5
+    assert (ended.code, ended.out.partition("\n")[0]) == (0, "cuda-13.0: holds"), ended.text
     assert "cuda-cudart 13.0.96 0 is now 13.1.0 0" in ended.out
     assert project.lock.read_bytes() == before
     assert "cuda-cudart 13.0.96 0 is now 13.1.0 0" in project.pinproof("conda", "lock").out
     assert lockfile.read(project.lock).version("cuda-cudart", "linux-64") == "13.1.0"
+
+
+def test_a_lock_is_stale_where_its_specification_changed_or_a_package_is_not_to_be_had(
+    project: Project,
+) -> None:
+    project.locked()
+    text = project.spec.read_text()
+    project.spec.write_text(text.replace('__cuda: "13.0"', '__cuda: "13.1"'))
+    ended = project.pinproof("conda", "check")
+    assert (ended.code, "asks for something else on linux-64" in ended.out) == (5, True), ended.text
+    project.spec.write_text(text)
+    archive = project.channel / "linux-64" / "cuda-cudart-13.0.96-0.conda"
+    kept = archive.rename(project.root / archive.name)
+    conda_channel.add(project.channel, "cuda-cudart", "13.1.0")
+    conda_channel.index(project.channel)
+    ended = project.pinproof("lock", "--env", "cuda-13.0", "--check")
+    assert (ended.code, "cuda-cudart-13.0.96-0.conda cannot be had" in ended.out) == (5, True), (
+        ended.text
+    )
+    kept.rename(archive)  # the channel lists it no more, and still has it
+    ended = project.pinproof("conda", "check")
+    assert (ended.code, "13.0.96 0 is now 13.1.0 0" in ended.out) == (0, True), ended.text
+
+
+def test_what_locks_environments_came_to_is_a_document_too(project: Project) -> None:
+    words = ("lock", "--env", "cuda-13.0", "--json")
+    (first,) = json.loads(project.pinproof(*words).out)["environments"]
+    assert (first["state"], first["file"]) == ("locked", "lockfiles/cuda-13.0.conda-lock.yml")
+    told = json.loads(project.pinproof(*words, "--check").out)
+    (found,) = told["environments"]
+    assert (told["exit_code"], found["state"], found["stale"], found["moved"]) == (
+        0,
+        "holds",
+        [],
+        [],
+    )
+
+
+@pytest.mark.parametrize("word", ["matrix", "axis", "cell", "python", "platform"])
+def test_what_belongs_to_a_matrix_is_refused_beside_an_environment(
+    project: Project, word: str
+) -> None:
+    ended = project.pinproof("lock", "--env", "cuda-13.0", f"--{word}", "x")
+    assert (ended.code, f"--env and --{word} do not go together" in ended.err) == (2, True)
+    assert not project.lock.exists()
 
 
 def test_a_lock_that_would_say_the_same_is_not_written_again(project: Project) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pinproof.command import Asked, Verbs, option, switch
-from pinproof.errors import ExitCode
+from pinproof.errors import ConfigurationError, ExitCode
 from pinproof.options import root
 from pinproof.run.execute import now
 from pinproof.verbs.shared import FILE, JSON, STORE, given, print_json
@@ -50,7 +48,7 @@ def lock(asked: Asked) -> ExitCode:
     asked, 5 with --check, the lock is stale.
     """
     if asked.names:
-        return _conda(asked, "check" if asked.check else "lock", asked.names)
+        return _environments(asked)
     from pinproof.locks import verbs
 
     order = verbs.Order(
@@ -95,25 +93,40 @@ def conda(asked: Asked) -> ExitCode:
     Exit code: 2 a specification cannot be solved or a lock is damaged, 4 a channel cannot be read
     or a package is not the one of its lock, 5 with check, a lock is stale. The old lock stays.
     """
-    return _conda(
-        asked,
+    from pinproof.locks.conda import verbs
+
+    return verbs.conda(
         asked.action,
         asked.names,
+        root=root(),
+        store=given(asked.store, ".pinproof"),
+        at=_at(),
+        say=functools.partial(print, flush=True),
         into=asked.into,
         offline=asked.offline,
         executable=asked.executable,
     )
 
 
-def _conda(asked: Asked, action: str, names: Sequence[str], **more: Any) -> ExitCode:
+def _environments(asked: Asked) -> ExitCode:
+    """Lock or check the conda environments of ``--env``: options of a matrix are refused."""
     from pinproof.locks.conda import verbs
 
-    return verbs.conda(
-        action,
-        names,
-        root=root(),
-        store=given(vars(asked).get("store"), ".pinproof"),
-        at=now()[:19] + "Z",
-        say=functools.partial(print, flush=True),
-        **more,
+    for name in ("matrix", "axis", "cells", "python", "platform"):
+        if getattr(asked, name):
+            word = "cell" if name == "cells" else name
+            raise ConfigurationError(
+                f"--env and --{word} do not go together: an environment is locked as envs/ has it",
+                remedy=f"leave --{word} out, or lock the matrix in a call of its own",
+            )
+    told = functools.partial(print, file=sys.stderr if asked.json else sys.stdout, flush=True)
+    document = verbs.survey(
+        "check" if asked.check else "lock", asked.names, root=root(), at=_at(), say=told
     )
+    if asked.json:
+        print_json(document)
+    return ExitCode(document["exit_code"])
+
+
+def _at() -> str:
+    return now()[:19] + "Z"

@@ -55,25 +55,35 @@ def lock_environment(name: str, root: Path, *, at: str, dry_run: bool = False) -
 def load(name: str, root: Path) -> Lock:
     """Return the lock of the environment called `name`.
 
-    Raises ConfigurationError where there is none, where it is damaged, and where its specification
-    changed since.
+    Raises ConfigurationError as `read`, and where its specification changed since.
     """
     asked = spec.named(name, root)
-    path, remedy = root / asked.lock_file, f"pinproof conda lock {name}"
-    if not path.is_file():
-        raise ConfigurationError(
-            f"{asked.lock_file} is not there: the conda environment {name} was never locked",
-            cause="locks are made where the channels can be reached",
-            remedy=remedy,
-        )
-    lock = lockfile.read(path, _again(asked))
-    stale = [each for each in asked.platforms if lock.hashes.get(each) != asked.content_hash(each)]
-    if lock.is_ours and stale:
+    lock = read(asked, root)
+    if outdated(asked, lock):
         raise ConfigurationError(
             f"{asked.lock_file} is not the lock of {asked.file}, which changed since",
-            remedy=remedy,
+            remedy=f"pinproof conda lock {name}",
         )
     return lock
+
+
+def read(asked: Environment, root: Path) -> Lock:
+    """Return the lock of `asked`. Raises ConfigurationError for none and a damaged one."""
+    path = root / asked.lock_file
+    if not path.is_file():
+        raise ConfigurationError(
+            f"{asked.lock_file} is not there: the conda environment {asked.name} was never locked",
+            cause="locks are made where the channels can be reached",
+            remedy=f"pinproof conda lock {asked.name}",
+        )
+    return lockfile.read(path, _again(asked))
+
+
+def outdated(asked: Environment, lock: Lock) -> list[str]:
+    """Return the platforms on which `asked` is not what was locked; none of another's lock."""
+    if not lock.is_ours:
+        return []
+    return [each for each in asked.platforms if lock.hashes.get(each) != asked.content_hash(each)]
 
 
 def _again(asked: Environment) -> str:

@@ -66,11 +66,24 @@ def solve(asked: Environment, platform: str) -> tuple[Package, ...]:
     return tuple(sorted(found))
 
 
-def _answer(order: Mapping[str, Any]) -> dict[str, Any]:
+def gone(asked: Environment, lock: Path, platform: str) -> list[str]:
+    """Say of each package of a lock on a platform that is no longer to be had, why.
+
+    What the channels of `asked` list is; of what they do not, the address that is locked decides.
+    Raises InfrastructureError where a channel cannot be read.
+    """
+    order = {"channels": asked.channels, "platform": platform, "lock": str(lock)}
+    answer = _answer(order, "gone")
+    if "error" in answer:
+        raise _refusal(asked, platform, {}, str(answer["error"]), str(answer["text"]))
+    return [str(each) for each in answer["gone"]]
+
+
+def _answer(order: Mapping[str, Any], verb: str = "solve") -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="pinproof-conda-") as scratch:
         asked, out = Path(scratch, "order.json"), Path(scratch, "answer.json")
         asked.write_text(json.dumps(order), encoding="utf-8")
-        command = child.command("solve", str(asked), str(out))
+        command = child.command(verb, str(asked), str(out))
         done = process.run(command, env=child.environment(), timeout=LONGEST)
         if done.timed_out:
             raise InfrastructureError(f"the solver did not end within {LONGEST:.0f} s")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pinproof.errors import ConfigurationError, ExitCode, did_you_mean
-from pinproof.locks.conda import locking, spec
+from pinproof.locks.conda import check, locking, spec
 from pinproof.locks.conda.install import install
-from pinproof.locks.conda.locking import Renewal
 
 Say = Callable[[str], None]
 
@@ -32,13 +32,8 @@ def conda(
     Raises ConfigurationError for any other word, and what the action raises.
     """
     match action:
-        case "lock":
-            for name in _named(names, root):
-                _told(name, locking.lock_environment(name, root, at=at), say)
-            return ExitCode.OK
-        case "check":
-            states = [_checked(name, root, at, say) for name in _named(names, root)]
-            return ExitCode.OK if all(states) else ExitCode.STALE
+        case "lock" | "check":
+            return ExitCode(survey(action, names, root=root, at=at, say=say)["exit_code"])
         case "install":
             if len(names) != 1 or into is None:
                 raise ConfigurationError(
@@ -53,6 +48,18 @@ def conda(
     )
 
 
+def survey(action: str, names: Sequence[str], *, root: Path, at: str, say: Say) -> dict[str, Any]:
+    """Lock or check environments, tell `say`, and return what came of it as a document.
+
+    Raises as `conda`.
+    """
+    do = _checked if action == "check" else _locked
+    found = [do(name, root, at, say) for name in _named(names, root)]
+    stale = any(each["state"] == "stale" for each in found)
+    code = ExitCode.STALE if stale else ExitCode.OK
+    return {"schema": 1, "environments": found, "exit_code": int(code)}
+
+
 def _named(names: Sequence[str], root: Path) -> Sequence[str]:
     chosen = names or spec.names(root)
     if not chosen:
@@ -60,24 +67,30 @@ def _named(names: Sequence[str], root: Path) -> Sequence[str]:
     return chosen
 
 
-def _told(name: str, renewal: Renewal, say: Say) -> None:
-    if not renewal.is_new and not renewal.moved:
-        say(f"{name}: nothing moved since {renewal.lock.created or 'it was locked'}")
-        return
-    count = len(renewal.lock.packages)
-    say(f"{name}: {count} packages locked in {renewal.path}")
-    for line in renewal.moved:
-        say(f"  {line}")
+def _locked(name: str, root: Path, at: str, say: Say) -> dict[str, Any]:
+    renewal = locking.lock_environment(name, root, at=at)
+    told = {"environment": name, "file": spec.lock_file(name), "moved": list(renewal.moved)}
+    if renewal.is_new or renewal.moved:
+        say(f"{name}: {len(renewal.lock.packages)} packages locked in {renewal.path}")
+        _list(renewal.moved, say)
+        return {**told, "state": "locked"}
+    say(f"{name}: nothing moved since {renewal.lock.created or 'it was locked'}")
+    return {**told, "state": "unchanged"}
 
 
-def _checked(name: str, root: Path, at: str, say: Say) -> bool:
-    """Say if the lock is the one that would be made now."""
-    locking.load(name, root)
-    renewal = locking.lock_environment(name, root, at=at, dry_run=True)
-    if not renewal.moved:
-        say(f"{name}: up to date")
-        return True
-    say(f"{name}: stale, {len(renewal.moved)} moved")
-    for line in renewal.moved:
+def _checked(name: str, root: Path, at: str, say: Say) -> dict[str, Any]:
+    found = check.check(name, root, at)
+    state = "stale" if found.stale else "holds"
+    say(f"{name}: {state}")
+    _list(found.stale, say)
+    if found.moved:
+        say(f"  a new lock would differ: {len(found.moved)} moved")
+        _list(found.moved, say)
+    stale, moved = list(found.stale), list(found.moved)
+    told = {"environment": name, "file": spec.lock_file(name)}
+    return {**told, "state": state, "stale": stale, "moved": moved}
+
+
+def _list(lines: Sequence[str], say: Say) -> None:
+    for line in lines:
         say(f"  {line}")
-    return False

@@ -1,9 +1,9 @@
 """The child that has rattler: ``python -m pinproof.locks.conda.worker VERB ...``.
 
-``solve ORDER OUT`` reads and leaves JSON; ``install LOCK PREFIX CACHE`` fills an environment, by
-another child whose verb is ``link``, and ``fetch LOCK CACHE PLATFORM`` only keeps its packages.
-Rattler is imported nowhere else: its runtime ends many processes that called it with a signal, 40
-of 100 on a busy machine. So this one ends by ``os._exit``, when all is written.
+``solve ORDER OUT`` and ``gone ORDER OUT`` read and leave JSON; ``install LOCK PREFIX CACHE`` fills
+an environment, by another child whose verb is ``link``, and ``fetch LOCK CACHE PLATFORM`` only
+keeps its packages. Rattler is imported nowhere else: its runtime ends many processes that called it
+with a signal, 40 of 100 on a busy machine. So this one ends by ``os._exit``, when all is written.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -46,6 +47,40 @@ def solve(order: dict[str, Any]) -> dict[str, Any]:
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
         return {"error": "unreachable", "text": str(error)}
     return {"packages": [_entry(record) for record in found]}
+
+
+def gone(order: dict[str, Any]) -> dict[str, Any]:
+    """Say which locked packages are not to be had: ``{"gone": [why, ...]}``, or as `solve`.
+
+    `order` names the ``channels``, the ``platform`` and the ``lock``.
+    """
+    try:
+        return {"gone": asyncio.run(_gone(order))}
+    except exceptions.InvalidChannelError as error:
+        return {"error": "channel", "text": str(error)}
+    except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
+        return {"error": "unreachable", "text": str(error)}
+
+
+async def _gone(order: dict[str, Any]) -> list[str]:
+    wanted = lockfile.read(Path(order["lock"])).of(order["platform"])
+    found = await rattler.Gateway.from_config(_config(), client=_client()).query(
+        order["channels"],
+        [order["platform"], "noarch"],
+        [each.name for each in wanted],
+        recursive=False,
+    )
+    listed = {record.sha256.hex() for some in found for record in some if record.sha256}
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="pinproof-conda-") as scratch:
+        # A channel may take a broken package from its list, and leave it at its address.
+        for each in wanted:
+            if each.sha256 not in listed:
+                try:
+                    await packages.gather([each], Path(scratch), _download)
+                except PinproofError as error:
+                    lines.append(error.what)
+    return lines
 
 
 async def _solve(order: dict[str, Any]) -> list[rattler.RepoDataRecord]:
@@ -206,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name, paths in (
         ("solve", ("order", "out")),
+        ("gone", ("order", "out")),
         ("fetch", ("lock", "cache")),
         ("link", ("lock", "prefix", "cache")),
         ("install", ("lock", "prefix", "cache")),
@@ -226,9 +262,10 @@ def main(words: Sequence[str]) -> int:
     """Do what `words` say; return the exit code."""
     asked = _parser().parse_args(words)
     try:
-        if asked.verb == "solve":
+        if asked.verb in ("solve", "gone"):
             order = json.loads(asked.order.read_text(encoding="utf-8"))
-            asked.out.write_text(json.dumps(solve(order)), encoding="utf-8")
+            answer = solve(order) if asked.verb == "solve" else gone(order)
+            asked.out.write_text(json.dumps(answer), encoding="utf-8")
         elif asked.verb == "fetch":
             count = fetch(asked.lock, asked.cache, asked.platform)
             print(f"{count} packages of {asked.lock.name} for {asked.platform}")
