@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from packaging.utils import canonicalize_name
 
-from pinproof.builds import build
+from pinproof.builds import build, lookups
 from pinproof.errors import (
     ConfigurationError,
     InfrastructureError,
@@ -209,7 +209,8 @@ def _request(order: Order, matrix: Matrix, cell: Cell, known: Lockfile) -> Reque
         system = order.installed
     python = ".".join(cell.axis("python", default).split(".")[:2])
     fixed = known.fixed(cell, python, order.platform)
-    work = recipe.of(cell, matrix, python=default, system=system, fixed=fixed)
+    looked = lookups.look(cell, matrix, fixed)
+    work = recipe.of(cell, matrix, python=default, system=system, fixed=fixed, looked=looked)
     return replace(work.request, platform=order.platform)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pinproof.builds import lookups
 from pinproof.errors import ConfigurationError, NothingRanError, PinproofError, ResolveError
 from pinproof.locks import batch, lockfile
 from pinproof.locks import installer as installers
@@ -157,6 +158,7 @@ class Survey:
                     self.matrix,
                     python=python,
                     fixed=values,
+                    looked=lookups.look(cell, self.matrix, values),
                 )
             except PinproofError as error:
                 if isinstance(error, ResolveError) and not error.conflict:

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pinproof.builds import build as builds
-from pinproof.builds import declared, source, toolkit
 from pinproof.builds.build import Build, Patch
-from pinproof.builds.declared import Declared
+from pinproof.builds.lookups import Looked
 from pinproof.builds.source import Source
 from pinproof.evidence.evidence import digest_of
-from pinproof.locks import gitref
 from pinproof.locks import lock as locks
 from pinproof.locks.fixed import Fixed, applied
-from pinproof.locks.gitref import Reach
 from pinproof.locks.lock import Lock, Pin, Request, Wheel
 from pinproof.matrix import axis as axes
 from pinproof.matrix import matrixfile, rules
 from pinproof.matrix.axis import Kind
-from pinproof.options import root
 from pinproof.plan import plan
 from pinproof.plan.stage import Stage
 
@@ -155,24 +150,23 @@ def of(
     today: str = "",
     machine: Machine | None = None,
     fixed: tuple[Fixed, ...] = (),
-    memory: Path | None = None,
-    reach: Reach = Reach.ANY,
+    looked: Looked | None = None,
 ) -> CellWork:
     """Return the work of `cell` before anything is resolved; `python` is the default version.
 
     `system` holds name and version of what the interpreter of the `system` back end brings, and
     `records` the sha256 of each RECORD of these, `sites` where they lie; `conda` is the digest of
     its conda packages.
-    `machine` is the one that builds what has no wheel. `fixed` is what its moving
-    values stand for, `memory` the directory that keeps what commits declare, `reach` says which
-    repositories may be asked.
-
-    Raises ResolveError or ConfigurationError where it cannot be said what to install.
+    `machine` is the one that builds what has no wheel. `fixed` is what its moving values stand
+    for, and `looked` what `lookups.look` saw of its builds, which a cell without any does not need.
     """
     settings = matrixfile.settings(matrix, cell)
     asked, cell = cell, applied(cell, fixed)
     built = builds.needed(cell)
-    found = _declared(cell, fixed, memory, reach) if "vllm" in built else None
+    if built and looked is None:
+        raise ValueError(f"what the builds of {cell.id} stand on was not looked up")
+    looked = looked or Looked()
+    found = looked.vllm
     # What is built is not resolved: its wheel comes on top, with the packages that it imports.
     resolved = replace(cell, axes=tuple(pair for pair in cell.axes if pair[0] not in built))
     more = tuple(name for project in built for name in builds.RUNTIME.get(project, ()))
@@ -202,52 +196,16 @@ def of(
         records=records or {},
         sites=tuple(sites),
         conda=conda,
-        cuda=toolkit.installed(os.environ) if built and cell.axis("cuda") == Kind.INSTALLED else "",
+        cuda=looked.cuda,
         day=today if moves else "",
         # The compiler of a conda environment is one of its packages.
         compiler=f"conda {conda[:16]}" if conda else machine.gcc if machine else "",
         platform=machine.platform if machine else "",
         commits={"vllm": found.commit} if found else {},
         tools={"vllm": found.build} if found else {},
-        attention=_attention(settings.attention, _known(settings.attention, fixed), reach)
-        if found and settings.attention
-        else None,
-        patches={
-            project: tuple(
-                Patch.read(root() / file) for name, file in settings.patches if name == project
-            )
-            for project in built
-        },
+        attention=looked.attention,
+        patches=looked.patches,
     )
-
-
-def _declared(cell: Cell, fixed: Iterable[Fixed], memory: Path | None, reach: Reach) -> Declared:
-    """Return what the vLLM that is built for `cell` declares, at the locked commit if there is one.
-
-    Raises ResolveError.
-    """
-    value = axes.parse("vllm", cell.axis("vllm"))
-    commit = next((each.commit for each in fixed if each.axis == "vllm" and each.commit), value.ref)
-    return declared.of(replace(value, ref=commit), memory, reach)
-
-
-def _known(attention: str, fixed: Iterable[Fixed]) -> str:
-    """Return the commit that the source of a FlashAttention was fixed to, else ""."""
-    commits = {each.asked: each.commit for each in fixed if each.axis == source.ATTENTION}
-    return commits.get(attention, "")
-
-
-@functools.cache
-def _attention(text: str, known: str, reach: Reach) -> Source:
-    """Return the source of vLLM's FlashAttention; a moving name is asked once in a run.
-
-    `known` is its commit, "" where it has to be asked for.
-    """
-
-    def commit(value: axes.Value) -> str:
-        return known or gitref.commit(value, reach)
-
-    return source.describe(source.ATTENTION, text, commit=commit)
 
 
 def resolving(work: CellWork) -> plan.Work:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from pinproof.builds import source
+from pinproof.builds import lookups, source
 from pinproof.errors import PinproofError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
 from pinproof.evidence.store import Store
@@ -99,6 +99,8 @@ class Preparation:
             system = backend.system()
             try:
                 python = backend.default(cell)
+                fixed = self._fixed(cell, python)
+                memory = self.options.store / "declared"
                 work = recipe.of(
                     cell,
                     matrix,
@@ -109,9 +111,8 @@ class Preparation:
                     conda=backend.contents,
                     today=now()[:10],
                     machine=self.machine,
-                    fixed=self._fixed(cell, python),
-                    memory=self.options.store / "declared",
-                    reach=self._reach,
+                    fixed=fixed,
+                    looked=lookups.look(cell, matrix, fixed, memory=memory, reach=self._reach),
                 )
                 self._remember(work)
             except PinproofError as error:

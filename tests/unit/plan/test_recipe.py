@@ -12,7 +12,10 @@ import pytest
 from judged import cell
 
 from pinproof.builds import build as builds
-from pinproof.builds import declared
+from pinproof.builds import declared, lookups
+from pinproof.builds.build import Patch
+from pinproof.builds.declared import Declared
+from pinproof.builds.lookups import Looked
 from pinproof.errors import ConfigurationError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
 from pinproof.evidence.store import Store
@@ -131,7 +134,8 @@ def from_git(directory: Path, ref: str = "main", memory: Path | None = None) -> 
     matrix = empty_cells.shipped().named("blackwell-nightly")
     text = f"git+file://{directory}/vllm@{ref}"
     asked = cell(target="sm_120", vllm=text, flash_attn="none", cuda="13.0", torch="2.14.1")
-    return recipe.of(asked, matrix, python="3.12", machine=empty_cells.CPU, memory=memory)
+    looked = lookups.look(asked, matrix, memory=memory)
+    return recipe.of(asked, matrix, python="3.12", machine=empty_cells.CPU, looked=looked)
 
 
 def test_what_a_commit_declares_is_known_without_a_network_once_it_was_read(
@@ -195,7 +199,8 @@ def test_a_matrix_can_build_vllms_flash_attention_for_the_gpu(tmp_path: Path) ->
     )
     matrix = matrixfile.load(tmp_path / "matrix.toml").named("v")
     asked = cell(target="sm_120", vllm=f"{url}/vllm@main", cuda="13.0", torch="2.14.1")
-    work = recipe.of(asked, matrix, python="3.12", machine=empty_cells.CPU)
+    looked = lookups.look(asked, matrix)
+    work = recipe.of(asked, matrix, python="3.12", machine=empty_cells.CPU, looked=looked)
     (build,) = replace(work, lock=Lock(python="3.12")).builds
     assert build.attention is not None
     assert build.inputs()["attention"] == f"git {commit}"
@@ -229,10 +234,25 @@ def test_a_repository_that_cannot_be_reached_says_nothing_of_the_cell(tmp_path: 
         assert "check the network" in caught.value.remedy
 
 
+def test_a_plan_is_made_of_what_was_looked_up_and_looks_at_nothing_itself(tmp_path: Path) -> None:
+    matrix = empty_cells.shipped().named("blackwell-nightly")
+    text = f"git+file://{tmp_path}/nowhere@main"
+    asked = cell(target="sm_120", vllm=text, flash_attn="none", cuda="installed", torch="2.14.1")
+    seen = Declared(commit="3" * 40, runtime=("ray",), build=("jinja2",))
+    patch = Patch(path=str(tmp_path / "nothing.patch"), sha256="4" * 64)
+    looked = Looked(vllm=seen, cuda="13.0", patches={"vllm": (patch,)})
+    work = recipe.of(asked, matrix, python="3.12", machine=empty_cells.CPU, looked=looked)
+    (build,) = replace(work, lock=Lock(python="3.12")).builds
+    assert (build.source.identity, build.cuda, build.patches) == ("3" * 40, "13.0", (patch,))
+    with pytest.raises(ValueError, match="was not looked up"):
+        recipe.of(asked, matrix, python="3.12")
+
+
 def test_the_source_archive_of_a_release_is_part_of_the_key(tmp_path: Path) -> None:
     matrix = empty_cells.shipped().named("blackwell-release")
     asked = cell(target="sm_120", flash_attn="2.8.3.post2", cuda="13.0")
-    work = replace(recipe.of(asked, matrix, python="3.12"), lock=Lock(python="3.12"))
+    found = recipe.of(asked, matrix, python="3.12", looked=Looked())
+    work = replace(found, lock=Lock(python="3.12"))
     assert work.request.sources == ("flash-attn==2.8.3.post2",)
     keys = set()
     for digest in ("a" * 64, "b" * 64):
@@ -247,7 +267,7 @@ def test_the_source_archive_of_a_release_is_part_of_the_key(tmp_path: Path) -> N
 def test_what_is_built_is_not_resolved_but_what_it_imports_is() -> None:
     matrix = empty_cells.shipped().named("blackwell-release")
     asked = cell(target="sm_120", flash_attn="2.8.3.post2", cuda="13.0")
-    request = recipe.of(asked, matrix, python="3.12").request
+    request = recipe.of(asked, matrix, python="3.12", looked=Looked()).request
     assert "einops" in request.product
     assert not [text for text in request.product if text.startswith("flash-attn")]
 
@@ -266,7 +286,8 @@ def test_the_toolkit_that_is_installed_is_part_of_a_key_by_its_release(
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     matrix = empty_cells.shipped().named("blackwell-release")
     asked = cell(target="sm_120", flash_attn="2.8.3.post2", cuda="installed")
-    work = recipe.of(asked, matrix, python="3.12", system={"torch": "2.13.0"})
+    looked = lookups.look(asked, matrix)
+    work = recipe.of(asked, matrix, python="3.12", looked=looked)
     (build,) = replace(work, lock=Lock(python="3.12")).builds
     assert build.inputs()["cuda"] == release
 
@@ -308,7 +329,16 @@ def building(directory: Path) -> list[CellWork]:
     }
     # Not expand: its rules know that these releases do not fit each other, which is not the point.
     every = cells_of(matrix)
-    works = [recipe.of(each, matrix, python="3.12", machine=empty_cells.CPU) for each in every]
+    works = [
+        recipe.of(
+            each,
+            matrix,
+            python="3.12",
+            machine=empty_cells.CPU,
+            looked=lookups.look(each, matrix),
+        )
+        for each in every
+    ]
     return [replace(work, lock=locks[work.cell.axis("torch")]) for work in works]
 
 

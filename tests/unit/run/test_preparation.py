@@ -8,10 +8,9 @@ from pathlib import Path
 import empty_cells
 import pytest
 
-from pinproof.builds import declared
+from pinproof.builds import declared, lookups
 from pinproof.matrix import selection
 from pinproof.options import Options
-from pinproof.plan import recipe
 from pinproof.plan.recipe import CellWork
 from pinproof.run.preparation import Preparation
 
@@ -60,7 +59,7 @@ def matrix(directory: Path, vllm: str, attention: str) -> None:
 def prepared(directory: Path, *, stored: bool = False, **more: object) -> Preparation:
     """Return a preparation as a new process has it."""
     declared._of.cache_clear()
-    recipe._attention.cache_clear()
+    lookups._attention.cache_clear()
     options = Options(
         matrix_file=directory / "matrix.toml",
         store=directory / ".pinproof",

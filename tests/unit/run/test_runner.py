@@ -17,6 +17,7 @@ import pytest
 from judged import cell, record
 
 from pinproof import workflow
+from pinproof.builds import lookups
 from pinproof.builds.cache import Cache, Record
 from pinproof.errors import InfrastructureError
 from pinproof.evidence.evidence import Evidence, Outcome
@@ -46,7 +47,8 @@ def built(store: Store) -> tuple[CellWork, Path]:
     """Return the work of a cell with one build, and the wheel that its build left."""
     matrix = empty_cells.shipped().named("blackwell-release")
     asked = cell(target="sm_120", flash_attn="2.8.3.post2", cuda="13.0")
-    work = replace(recipe.of(asked, matrix, python="3.12"), lock=Lock(python="3.12"))
+    found = recipe.of(asked, matrix, python="3.12", looked=lookups.look(asked, matrix))
+    work = replace(found, lock=Lock(python="3.12"))
     (build,) = work.builds
     cache = Cache(store.builds)
     wheel = cache.work_dir(build.key) / "flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl"
