@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import threading
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from wheels import make_wheel, sha256
@@ -30,14 +32,27 @@ def triton_of(day: date) -> str:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
+    def __init__(self, *words: Any, user: str = "", **more: Any) -> None:
+        self.user = user
+        super().__init__(*words, **more)
+
     def log_message(self, *words: object) -> None:
         pass
 
+    def send_head(self) -> Any:
+        known = b64encode(self.user.encode()).decode()
+        if self.user and self.headers.get("Authorization") != f"Basic {known}":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", "Basic")
+            self.end_headers()
+            return None
+        return super().send_head()
+
 
 @contextmanager
-def served(directory: Path) -> Iterator[str]:
-    """Serve a directory on loopback and yield its address."""
-    handler = functools.partial(_Quiet, directory=str(directory))
+def served(directory: Path, user: str = "") -> Iterator[str]:
+    """Serve a directory on loopback, to `user` (``name:password``) alone, and yield its address."""
+    handler = functools.partial(_Quiet, directory=str(directory), user=user)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

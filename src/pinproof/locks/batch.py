@@ -116,6 +116,7 @@ def _holds(text: str, lock: Lock) -> bool:
     return (
         version is not None
         and not wanted.extras
+        and wanted.url is None  # other bytes, whatever version they say they are
         and wanted.marker is None
         and wanted.specifier.contains(version, prereleases=True)
     )

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
 
 from pinproof.errors import ConfigurationError
-from pinproof.locks.redact import without_user
 
 if TYPE_CHECKING:
     from pinproof.matrix.matrixfile import Indexes as Named
@@ -46,9 +46,21 @@ class Places:
         return f"{base.rstrip('/')}/{rest}"
 
     def relative(self, index: str, url: str) -> str:
-        """Return the address of a file without that of its kind of index, else its name alone."""
-        base = without_user(self.places.get(index.partition("/")[0], "")).rstrip("/") + "/"
+        """Return the address of a file without that of its kind of index, else its name alone.
+
+        It has no user, query or fragment: these are keys of the one who asked.
+        """
+        base = _bare(self.places.get(index.partition("/")[0], "")).rstrip("/") + "/"
+        url = _bare(url)
         return url.removeprefix(base) if url.startswith(base) else url.rpartition("/")[2]
+
+    def with_user(self, index: str, url: str) -> str:
+        """Return the address of a file with the user of its index, if both are of one server."""
+        own, parts = urlsplit(self.url(index)), urlsplit(url)
+        user, _, place = own.netloc.rpartition("@")
+        if not user or (parts.scheme, parts.netloc) != (own.scheme, place):
+            return url
+        return urlunsplit(parts._replace(netloc=own.netloc))
 
 
 def find(named: Named | None, uv: Mapping[str, str], environ: Mapping[str, str]) -> Places:
@@ -64,6 +76,11 @@ def find(named: Named | None, uv: Mapping[str, str], environ: Mapping[str, str])
     }
     found |= {kind: environ[name] for kind, name in VARIABLES.items() if environ.get(name)}
     return Places(places={kind: place for kind, place in found.items() if place})
+
+
+def _bare(address: str) -> str:
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _nightly_of(configured: Iterable[str]) -> str:

@@ -106,7 +106,8 @@ class Lookup:
         """
         if not torch.metadata:
             return ""
-        found = listing.read(f"{torch.url}.metadata", cert=self._cert)
+        place = self._places.with_user(index, f"{torch.url}.metadata")
+        found = listing.read(place, cert=self._cert)
         needs = _needs(found[0], TRITON, wanted.python) if found else None
         if needs is None:
             return ""

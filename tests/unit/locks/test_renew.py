@@ -252,6 +252,18 @@ def test_a_cell_with_a_python_of_its_own_that_cannot_be_locked_any_more_leaves_t
     assert code == 0, said
 
 
+def test_a_nightly_of_an_index_that_asks_for_a_password_is_locked_without_it(world, tmp_path):
+    index = NightlyIndex(tmp_path / "nightly")
+    index.add_day(day(20))
+    index.write()
+    with served(index.root, user="me:secret") as address:
+        world.nightly(address.replace("//", "//me:secret@"))
+        code, said = world.lock("--matrix", "n")
+        assert code == 0, said
+    assert world.torch() == [torch_of(day(20))]
+    assert "secret" not in said + world.text.decode()
+
+
 def broken(root, address):
     page = root / "cu130" / "torch" / "index.html"
     page.write_text(page.read_text()[:-30])
