@@ -199,18 +199,11 @@ class System:
         return [pip("sync", python, lock_file, lock, installer), overlay]
 
 
-def backend(
-    name: str,
-    *,
-    system_python: Path | None = None,
-    conda: str = "",
-    store: Path = Path(".pinproof"),
-) -> Backend:
-    """Return the back end that the matrix calls `name`.
+def backend(name: str, *, system_python: Path | None = None) -> Backend:
+    """Return the back end that the matrix calls `name`; "conda" is `conda_environment.named`.
 
     `system_python` is the interpreter of the system back end: where None, that of the caller's
     virtual environment if it has torch, else the first ``python3`` on PATH outside of any.
-    `conda` names the environment of the conda back end, whose packages are kept under `store`.
     Raises ConfigurationError for a name that is none.
     """
     if name == "uv":
@@ -219,10 +212,6 @@ def backend(
         if system_python is not None:
             return System(interpreter=look(system_python), executable=system_python)
         return _system_of(os.environ)
-    if name == "conda":
-        from pinproof.run import conda_environment
-
-        return conda_environment.named(conda, store)
     raise ConfigurationError(
         f"unknown back end {name!r}.{did_you_mean(name, ('uv', 'system', 'conda'))}",
         remedy='use "uv", "system" or "conda"',

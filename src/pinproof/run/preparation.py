@@ -30,7 +30,7 @@ from pinproof.options import Options
 from pinproof.plan import recipe
 from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
-from pinproof.run import environment
+from pinproof.run import conda_environment, environment
 from pinproof.run.environment import Backend
 from pinproof.run.execute import now
 from pinproof.run.machine import Machine
@@ -86,9 +86,9 @@ class Preparation:
 
     def _backend(self, name: str, conda: str) -> Backend:
         python = Path(self.options.python) if self.options.python else None
-        return environment.backend(
-            name, system_python=python, conda=conda, store=self.options.store
-        )
+        if name == "conda":
+            return conda_environment.named(conda, self.options.store)
+        return environment.backend(name, system_python=python)
 
     def asked(self) -> Works:
         """Return what each cell asks for; what cannot be said is the cell's problem."""
