@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pinproof.builds.cache import Cache
+from pinproof.clock import now
 from pinproof.evidence.store import Store
 from pinproof.locks import archive as archives
 from pinproof.locks import collect, gather, wheelhouse
@@ -27,7 +28,6 @@ from pinproof.report import pins
 from pinproof.report.results import Row
 from pinproof.run import conda_environment, runner
 from pinproof.run.conda_environment import Conda
-from pinproof.run.execute import now
 from pinproof.workflow import recall
 
 #: What stands for the best cell of the matrix, in the place of an id.

@@ -10,6 +10,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TextIO
 
+from pinproof.clock import now
 from pinproof.errors import ExitCode, InfrastructureError
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
 from pinproof.evidence.store import Store
@@ -24,7 +25,7 @@ from pinproof.plan.stage import Stage
 from pinproof.report import results
 from pinproof.report.results import Row
 from pinproof.run import asked, progress, runner, scheduler
-from pinproof.run.execute import Executor, now
+from pinproof.run.execute import Executor
 from pinproof.run.machine import Machine, this_machine
 from pinproof.run.preparation import Preparation
 

@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from pinproof.builds.cache import Cache, Record
 from pinproof.builds.jobs import Jobs
 from pinproof.builds.source import Say
 from pinproof.builds.toolkit import Toolkit
+from pinproof.clock import now
 from pinproof.errors import ConfigurationError, ExitCode, InfrastructureError, PinproofError
 from pinproof.evidence.store import read_json, sha256, write_json
 from pinproof.judge import triage
@@ -106,7 +106,7 @@ def _build(build: Build, cache: Cache, site: Site, say: Say) -> Record:
         log=log,
         jobs=jobs.count,
         seconds=round(time.monotonic() - began, 1),
-        built=datetime.now(UTC).isoformat(timespec="seconds"),
+        built=now("seconds"),
         units=units.seconds(tree),
     )
     cache.publish(record, wheel)

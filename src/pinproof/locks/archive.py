@@ -23,7 +23,15 @@ from pinproof.locks.installer import Installer
 from pinproof.locks.lock import Request
 from pinproof.locks.resolution import Resolution
 from pinproof.locks.resolve import resolve
-from pinproof.locks.wheelhouse import BUILDS, HOST, MANIFEST, Entry, House, Wheel, key_of
+from pinproof.locks.wheelhouse import (
+    BUILDS,
+    HOST,
+    MANIFEST,
+    Entry,
+    House,
+    Wheel,
+    key_without_machine,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +79,18 @@ def add(
     """
     old = wheelhouse.read(out) if (out / MANIFEST).exists() else _begun(out)
     entries = {
-        key_of(each.request): Entry(
-            key=key_of(each.request), excludes=each.request.excludes, resolution=each.resolution
+        key_without_machine(each.request): Entry(
+            key=key_without_machine(each.request),
+            excludes=each.request.excludes,
+            resolution=each.resolution,
         )
         for each in proven
     }
-    cells = {each.cell: key_of(each.request) for each in proven}
+    cells = {each.cell: key_without_machine(each.request) for each in proven}
     _reject_others(old, entries, cells)
     if requirements:
         request = collect.host_request(requirements, old.python, old.platform)
-        key = cells[HOST] = key_of(request)
+        key = cells[HOST] = key_without_machine(request)
         known = old.entries.get(key)
         entries[key] = known or Entry(key=key, excludes=(), resolution=resolve(request, installer))
     source = installer.pip_args

@@ -27,7 +27,7 @@ from pinproof.locks.lock import Request
 from pinproof.locks.lockfile import Lockfile
 from pinproof.locks.resolution import Resolution
 from pinproof.locks.resolve import resolve
-from pinproof.locks.wheelhouse import HOST, Entry, House, Wheel, key_of
+from pinproof.locks.wheelhouse import HOST, Entry, House, Wheel, key_without_machine
 from pinproof.locks.wheeltags import platform_tags
 from pinproof.matrix import cell as cells
 from pinproof.matrix import matrixfile
@@ -80,7 +80,7 @@ def make(order: Order, tell: Tell = gather.silent) -> House:
         answers = _resolved(requests, known, tool, tell)
     except OSError as error:
         raise InfrastructureError(f"{order.out} cannot be written: {error.strerror}") from error
-    owners = {owner: key_of(request) for owner, request in requests.items()}
+    owners = {owner: key_without_machine(request) for owner, request in requests.items()}
     wheels = gather.wheels(
         order.out, answers, owners, platform=order.platform, places=tool.places, tell=tell
     )
@@ -221,7 +221,7 @@ def _resolved(
     answers: dict[str, Entry] = {}
     for done, (owner, request) in enumerate(requests.items()):
         tell(f"resolve {owner}", done, len(requests))
-        key = key_of(request)
+        key = key_without_machine(request)
         if key in answers:
             continue
         try:

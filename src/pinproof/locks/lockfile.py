@@ -128,7 +128,7 @@ class Lockfile:
     def recall(self, cell: str, request: Request, platform: str) -> Lock | None:
         """Return the lock of `cell` if it was made for this very `request`, else None."""
         entry = self.entry(cell, request.python, platform)
-        if entry is None or not entry.file or entry.request != key_of(request):
+        if entry is None or not entry.file or entry.request != key_without_platform(request):
             return None
         sources = tuple(locks.source(each) for each in entry.sources)
         return replace(self.locks[entry.file], sources=sources)
@@ -145,7 +145,7 @@ class Lockfile:
         )
 
 
-def key_of(request: Request) -> str:
+def key_without_platform(request: Request) -> str:
     """Return what a request is known by in a lock file, whichever platform it is made for."""
     return digest_of({**request.inputs(), "platform": None})
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from pinproof.clock import now
 from pinproof.errors import ConfigurationError, ResolveError
 from pinproof.locks import gitref, listing, nightly
 from pinproof.locks.fixed import Fixed
@@ -34,12 +34,10 @@ class Lookup:
         *,
         cert: str = "",
         commit: Callable[[Value], str] = gitref.commit,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._places = places
         self._cert = cert
         self._commit = functools.cache(commit)
-        self._now = now
         self._files = functools.cache(self._fetch)
 
     def fix(self, value: Value, wanted: Wanted) -> Fixed:
@@ -88,12 +86,9 @@ class Lookup:
             index=index,
             url=self._places.relative(index, file.url),
             sha256=file.sha256,
-            when=self._when(),
+            when=now("seconds"),
             notes=notes,
         )
-
-    def _when(self) -> str:
-        return self._now().isoformat(timespec="seconds")
 
     def _fetch(self, index: str, project: str) -> tuple[File, ...] | None:
         return listing.fetch(f"{self._places.url(index)}/{project}/", cert=self._cert)
@@ -136,7 +131,7 @@ class Lookup:
             for index in (f"vllm/{commit}/{wanted.build}", f"vllm/{commit}"):
                 if found := self._wheel(value, wanted, index, commit):
                     return found
-        return Fixed(axis=value.axis, asked=value.text, commit=commit, when=self._when())
+        return Fixed(axis=value.axis, asked=value.text, commit=commit, when=now("seconds"))
 
     def _of_vllm(self, value: Value, wanted: Wanted) -> Fixed:
         if value.back or value.day:

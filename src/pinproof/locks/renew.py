@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pinproof.builds import lookups
+from pinproof.clock import now
 from pinproof.errors import ConfigurationError, NothingRanError, PinproofError, ResolveError
 from pinproof.locks import batch, lockfile
 from pinproof.locks import installer as installers
@@ -16,7 +16,7 @@ from pinproof.locks.batch import Answer
 from pinproof.locks.fixed import Fixed, Key
 from pinproof.locks.installer import Installer
 from pinproof.locks.lock import PACKAGES, Lock, Request, build_of_torch
-from pinproof.locks.lockfile import Entry, Lockfile, Place, Target, key_of
+from pinproof.locks.lockfile import Entry, Lockfile, Place, Target, key_without_platform
 from pinproof.locks.moving import Lookup
 from pinproof.locks.nightly import Wanted
 from pinproof.locks.wheeltags import platform_tags
@@ -68,7 +68,7 @@ class Wish:
     @property
     def key(self) -> str:
         """What the request is known by."""
-        return key_of(self.request)
+        return key_without_platform(self.request)
 
     @property
     def question(self) -> str:
@@ -233,7 +233,7 @@ def renew(survey: Survey, tell: Tell = lambda text, done, total: None) -> Lockfi
     found += [(each, old.locks.get(each.file)) for each in _elsewhere(survey)]
     kept = {each.key: each for each in old.values if _stays(survey, each)}
     targets = dict.fromkeys((*old.targets, *survey.targets))
-    made = Lockfile(matrix=order.matrix, made=_now(), targets=tuple(targets))
+    made = Lockfile(matrix=order.matrix, made=now("seconds"), targets=tuple(targets))
     return lockfile.put_together(made, {**kept, **values}.values(), found)
 
 
@@ -274,7 +274,7 @@ def _ranges(wish: Wish, lock: Lock | None, old: Lockfile) -> Iterator[Fixed]:
             platform=wish.platform,
             version=pin.version,
             sha256=pin.sha256,
-            when=_now(),
+            when=now("seconds"),
         )
         before = next((each for each in old.values if each.key == found.key), None)
         yield before if before and before.sha256 == found.sha256 else found
@@ -314,7 +314,3 @@ def _moving(cell: Cell) -> list[str]:
 
 def _python(cell: Cell, target: Target) -> str:
     return ".".join(cell.axis("python", target[0]).split(".")[:2])
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

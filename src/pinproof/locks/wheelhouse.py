@@ -99,7 +99,7 @@ class House:
         then the wheels at hand are all there is to resolve from. Raises ResolveError with
         ``conflict`` where the indexes were asked and nothing fitted.
         """
-        entry = self.entries.get(key_of(request))
+        entry = self.entries.get(key_without_machine(request))
         if entry is None or not set(entry.excludes) <= set(request.excludes):
             return None
         if entry.resolution is None:
@@ -114,8 +114,11 @@ class House:
         return replace(entry.resolution, lock=here, log=f"from the wheelhouse\n{here.text()}")
 
 
-def key_of(request: Request) -> str:
-    """Return what a request is known by in a wheelhouse, whichever machine it is made on."""
+def key_without_machine(request: Request) -> str:
+    """Return what a request is known by in a wheelhouse, whichever machine it is made on.
+
+    Left out are the platform and what is there already: the excludes.
+    """
     inputs = request.inputs()
     del inputs["platform"], inputs["excludes"]
     return digest_of(inputs)

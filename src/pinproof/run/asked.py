@@ -8,6 +8,7 @@ from typing import Any, cast
 from packaging.utils import canonicalize_name
 
 from pinproof.builds import build as builds
+from pinproof.clock import now
 from pinproof.errors import ConfigurationError
 from pinproof.matrix import axis as axes
 from pinproof.matrix import matrixfile
@@ -15,7 +16,6 @@ from pinproof.matrix.matrixfile import Matrix, Override
 from pinproof.matrix.selection import Selection
 from pinproof.options import Options, root
 from pinproof.plan.stage import Stage
-from pinproof.run.execute import now
 
 
 def check(options: Options, chosen: Selection) -> None:

@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pinproof.clock import now
 from pinproof.errors import ExitCode, InfrastructureError
 from pinproof.evidence.evidence import Evidence, Outcome
 from pinproof.evidence.store import Store, disk_error, read_json, write_text
@@ -239,11 +239,6 @@ class _Tape:
         self._end(
             step, self._executor.evidence(step, outcome, reason, found, self._started, seconds)
         )
-
-
-def now() -> str:
-    """Return the time in UTC, ISO 8601, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def nox_command(envdir: Path) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pinproof.builds import lookups, source
+from pinproof.clock import now
 from pinproof.errors import PinproofError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome, digest_of
 from pinproof.evidence.store import Store
@@ -32,7 +33,6 @@ from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
 from pinproof.run import conda_environment, environment
 from pinproof.run.environment import Backend
-from pinproof.run.execute import now
 from pinproof.run.machine import Machine
 
 #: The evidence of a run, by owner and stage.

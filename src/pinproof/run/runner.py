@@ -16,6 +16,7 @@ from pinproof.audit import arch, library
 from pinproof.builds import toolkit
 from pinproof.builds.build import TOOLS
 from pinproof.builds.cache import Cache
+from pinproof.clock import now
 from pinproof.errors import InfrastructureError, PinproofError, ResolveError
 from pinproof.evidence.evidence import Evidence, Outcome
 from pinproof.evidence.store import Store, read_json, write_json, write_text
@@ -29,7 +30,7 @@ from pinproof.plan.recipe import CellWork
 from pinproof.plan.stage import Stage
 from pinproof.run import conda_environment, integrity, process
 from pinproof.run.environment import Backend, byte_code, forget, isolated_env, shielded
-from pinproof.run.execute import Executor, SessionSpec, now
+from pinproof.run.execute import Executor, SessionSpec
 from pinproof.run.scheduler import Done, Started
 
 #: Inside an environment: which install filled it, and how its files looked then.

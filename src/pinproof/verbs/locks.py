@@ -6,10 +6,10 @@ import functools
 import sys
 from pathlib import Path
 
+from pinproof.clock import now
 from pinproof.command import Asked, Verbs, option, switch
 from pinproof.errors import ConfigurationError, ExitCode
 from pinproof.options import root
-from pinproof.run.execute import now
 from pinproof.verbs.shared import FILE, JSON, STORE, given, print_json
 
 verbs = Verbs()

@@ -224,7 +224,7 @@ def test_a_lock_is_recalled_for_its_very_request_and_machine_alone():
         cell="cpu-000001",
         python="3.11",
         platform=PLATFORM,
-        request=lockfile.key_of(request),
+        request=lockfile.key_without_platform(request),
     )
     lock = Lock(python="3.11")
     found = made(found=[(entry, lock)])

@@ -25,7 +25,7 @@ def house(tmp_path):
     pin = Pin(name="app", version="1.0", sha256=sha256(file), file=file.name)
     other = Pin(name="numpy", version="2.3.5", sha256="0" * 64, file="numpy-2.3.5-x.whl")
     lock = Lock(python="3.12", platform=REQUEST.platform, product=(pin,), harness=(other,))
-    key = wheelhouse.key_of(REQUEST)
+    key = wheelhouse.key_without_machine(REQUEST)
     made = House(
         directory=tmp_path,
         matrix="m",
@@ -75,7 +75,7 @@ def test_another_request_is_not_answered_from_memory(house, other):
 
 
 def test_a_conflict_that_the_indexes_found_stays_one(house):
-    key = wheelhouse.key_of(REQUEST)
+    key = wheelhouse.key_without_machine(REQUEST)
     broken = replace(house, entries={key: Entry(key=key, excludes=(), conflict="torch is too old")})
     with pytest.raises(ResolveError, match="torch is too old") as caught:
         broken.recall(REQUEST)

@@ -7,7 +7,6 @@ archive is hashed here, whatever it came from, and installed from where it was h
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pinproof.errors import InfrastructureError
+from pinproof.evidence.store import sha256
 from pinproof.locks.conda.lockfile import Package
 from pinproof.locks.redact import redact
 
@@ -110,12 +110,6 @@ async def _fetch(package: Package, into: Path, download: Download | None) -> Non
             cause=redact(str(error)).strip().rpartition("\n")[2][:200],
             remedy="check the network, and that the channel still has it",
         ) from None
-
-
-def sha256(path: Path) -> str:
-    """Return the digest of a file. Raises OSError where it cannot be read."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _shown(url: str) -> str:
