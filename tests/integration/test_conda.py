@@ -23,7 +23,7 @@ from wheels import make_wheel, sha256
 
 from pinproof.errors import InfrastructureError
 from pinproof.locks import archive as archives
-from pinproof.locks import installer, wheelhouse
+from pinproof.locks import installer
 from pinproof.locks.conda import child, kept, lockfile
 from pinproof.locks.lock import Lock, Pin
 from pinproof.run import conda_environment, process
@@ -576,15 +576,16 @@ def test_a_conda_package_that_is_damaged_or_gone_from_an_archive_is_named_with_i
     lock = project.locked()
     project.pinproof("conda", "install", "cuda-13.0", "--into", "env")
     archive = project.root / "archive"
+    house = archives._begun(archive)
     kept.keep(lock.of("linux-64"), project.root / ".pinproof" / "conda", archive)
     pins = archive / "pins" / "cpu-123456"
     pins.mkdir(parents=True)
-    shutil.copy(project.lock, pins)
+    archives.seal(house, {"cpu-123456": [Path(shutil.copy(project.lock, pins))]})
+    assert archives.verify(archive) == []
     first, second, *_ = kept.needed(archive)
     assert all(sha256(path) == digest for path, (digest, _) in kept.needed(archive).items())
     first.write_bytes(b"damaged")
     second.unlink()
-    wheelhouse.save(archives._empty(archive))
     found = {damage.file: (damage.what, damage.cells) for damage in archives.verify(archive)}
     assert found == {
         str(first.relative_to(archive)): ("is not the file that was archived", ("cpu-123456",)),
