@@ -56,11 +56,7 @@ class Places:
 
     def with_user(self, index: str, url: str) -> str:
         """Return the address of a file with the user of its index, if both are of one server."""
-        own, parts = urlsplit(self.url(index)), urlsplit(url)
-        user, _, place = own.netloc.rpartition("@")
-        if not user or (parts.scheme, parts.netloc) != (own.scheme, place):
-            return url
-        return urlunsplit(parts._replace(netloc=own.netloc))
+        return with_user(self.url(index), url)
 
 
 def find(named: Named | None, uv: Mapping[str, str], environ: Mapping[str, str]) -> Places:
@@ -76,6 +72,15 @@ def find(named: Named | None, uv: Mapping[str, str], environ: Mapping[str, str])
     }
     found |= {kind: environ[name] for kind, name in VARIABLES.items() if environ.get(name)}
     return Places(places={kind: place for kind, place in found.items() if place})
+
+
+def with_user(index: str, url: str) -> str:
+    """Return `url` with the user of the address `index`, if both are of one server."""
+    own, parts = urlsplit(index), urlsplit(url)
+    user, _, place = own.netloc.rpartition("@")
+    if not user or (parts.scheme, parts.netloc.rpartition("@")[2]) != (own.scheme, place):
+        return url
+    return urlunsplit(parts._replace(netloc=own.netloc))
 
 
 def _bare(address: str) -> str:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from pinproof.errors import ConfigurationError, InfrastructureError
 from pinproof.evidence.store import disk_error, sha256
-from pinproof.locks import listing, resolve
+from pinproof.locks import indexes, listing, resolve
 from pinproof.locks.installer import Installer
 
 #: The variables of uv that hold addresses, with a user and a password where there are any.
@@ -54,15 +53,10 @@ def fetch(text: str, installer: Installer, *, python: str, into: Path, planned: 
 
 
 def _with_user(place: str, installer: Installer) -> str:
-    """Return `place` with the user and password of the configured address on the same host."""
-    parts = urlsplit(place)
-    host = parts.netloc.rpartition("@")[2]
+    """Return `place` with the user and password of the configured address on the same server."""
     for name in ADDRESSES:
         for address in re.split(r"[\s,]+", installer.env.get(name, "")):
-            known = urlsplit(re.sub(r"^[\w-]+=", "", address))
-            user, _, there = known.netloc.rpartition("@")
-            if user and (known.scheme, there) == (parts.scheme, host):
-                return urlunsplit(parts._replace(netloc=known.netloc))
+            place = indexes.with_user(re.sub(r"^[\w-]+=", "", address), place)
     return place
 
 
