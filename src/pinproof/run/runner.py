@@ -179,7 +179,9 @@ class Runner:
         scratch = store.scratch(build.owner, Stage.BUILD)
         write_text(scratch / "lock.txt", lock.text(), durable=False)
         write_json(scratch / "order.json", build.to_json(), durable=False)
-        tools = [installer.uv, "pip", "install", *installer.source_args, "--python", str(python)]
+        # Wheels alone: a source archive would be run with the passwords of the indexes.
+        tools = [installer.uv, "pip", "install", "--only-binary", ":all:", *installer.source_args]
+        tools += ["--python", str(python)]
         own = [sys.executable, "-m", "pinproof", "build", "--order", str(scratch / "order.json")]
         return SessionSpec(
             session=build.owner,

@@ -153,6 +153,8 @@ def test_a_build_looks_no_further_than_its_run_may(tmp_path: Path, offline: bool
     assert work.lock is not None
     *installs, own = run._build_spec(step, work, work.lock).commands
     assert all(("--offline" in command) is offline for command in (*installs, own))
+    # What has the passwords of the indexes in its environment runs no setup.py.
+    assert all("--only-binary" in command for command in installs)
 
 
 FLASH = "vllm/vllm_flash_attn/"
