@@ -666,6 +666,24 @@ def test_a_channel_on_a_server_is_locked_and_installed_and_a_changed_package_ref
     assert not (served.root / "two").exists()
 
 
+def test_a_token_of_a_channel_is_in_no_message_and_no_lock(served: Project, tmp_path: Path) -> None:
+    caches = {"RATTLER_CACHE_DIR": str(tmp_path / "rattler")}
+    assert served.pinproof("conda", "lock", **caches).code == 0
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"127.0.0.1": {"CondaToken": "tk-SECRET"}}))
+    caches["RATTLER_AUTH_FILE"] = str(keys)
+    # The server knows no /t/: whatever is asked for with the token is not there.
+    ended = served.pinproof("conda", "install", "cuda-13.0", "--into", "env", **caches)
+    assert (ended.code, "cannot be downloaded from" in ended.err) == (4, True), ended.text
+    assert "/t/****/" in ended.err, "rattler names the address that it asked for"
+    assert "SECRET" not in ended.text
+    ended = served.pinproof(
+        "conda", "lock", RATTLER_CACHE_DIR=str(tmp_path / "new"), RATTLER_AUTH_FILE=str(keys)
+    )
+    assert (ended.code, "cannot be read" in ended.err) == (4, True), ended.text
+    assert "SECRET" not in ended.text + served.lock.read_text()
+
+
 @pytest.mark.parametrize("damage", ["{", "{}", '{"packages.conda": {"x": 1}}', ""])
 def test_a_channel_with_a_broken_index_is_told_and_leaves_the_old_lock(
     project: Project, damage: str
