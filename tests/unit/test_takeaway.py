@@ -197,6 +197,7 @@ def test_the_archive_holds_every_file_with_its_checksum_and_the_pins_of_the_cell
     world: World,
 ) -> None:
     cell = world.prove(f"{NIGHTLY}+cpu")
+    (world.archive / "lost+found").mkdir(parents=True)  # a disk of its own, and empty
     put(world, cell)
     manifest = json.loads((world.archive / "wheelhouse.json").read_text())
     files = {each["file"]: each for each in manifest["files"]}

@@ -159,7 +159,8 @@ def _begun(out: Path) -> House:
     Raises ConfigurationError where other things lie in `out`, InfrastructureError where the disk
     refuses.
     """
-    if out.is_dir() and any(out.iterdir()):
+    # A disk of its own has a directory of its file system in it.
+    if out.is_dir() and any(path.name != "lost+found" for path in out.iterdir()):
         raise ConfigurationError(
             f"{out} holds other things, and is no archive: it has no {MANIFEST}",
             remedy="name an empty directory, or one that is not there yet: --out DIR",
