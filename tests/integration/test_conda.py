@@ -7,10 +7,12 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -370,6 +372,35 @@ def test_an_install_that_fails_leaves_every_directory_as_it_was(project: Project
     project.lock.write_text(text)
     assert project.pinproof(*words, "env", "--offline").code == 0
     assert not (project.root / "env" / "mine.txt").exists(), "it is replaced whole"
+
+
+def test_an_install_that_is_interrupted_brings_the_older_environment_back(
+    project: Project,
+) -> None:
+    project.locked()
+    home, programs = project.root / "env", project.root / "bin"
+    assert project.pinproof("conda", "install", "cuda-13.0", "--into", "env").code == 0
+    (home / "mine.txt").touch()
+    programs.mkdir()
+    for name, text in (
+        ("micromamba", "#!/bin/sh\n"),
+        ("conda-lock", f"#!/bin/sh\nmkdir {home}; touch {home}/half\nexec sleep 60\n"),
+    ):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PINPROOF_ROOT": str(project.root)}
+    env["PATH"] = f"{programs}:{os.environ['PATH']}"
+    words = ["conda", "install", "cuda-13.0", "--into", "env", "--with", "micromamba"]
+    command = [sys.executable, "-m", "pinproof", *words]
+    with subprocess.Popen(command, cwd=project.root, env=env, stderr=subprocess.DEVNULL) as child:
+        deadline = time.monotonic() + 60
+        while not (home / "half").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (home / "half").exists()
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130
+    assert sorted(path.name for path in home.glob("[hm]*")) == ["mine.txt"]
+    assert not (project.root / ".env.pinproof").exists()
 
 
 def test_a_lock_that_is_another_than_was_planned_with_is_not_installed(project: Project) -> None:

@@ -78,8 +78,8 @@ def run(
     """Run `argv` in its own process group and wait for it.
 
     stdout and stderr are read as one stream: appended to `log`, handed to `on_line` line by
-    line, and the last `keep` characters returned. When `timeout` seconds have passed, or
-    `cancel` is set, the whole group gets SIGTERM and after `GRACE` seconds SIGKILL. The child
+    line, and the last `keep` characters returned. When `timeout` seconds have passed, `cancel`
+    is set, or on Ctrl-C, the group gets SIGTERM and after `GRACE` seconds SIGKILL. The child
     inherits the descriptors in `pass_fds`, such as that of a lock it has to hold.
 
     Raises OSError where the program cannot be started or the log cannot be written, and what
@@ -112,6 +112,9 @@ def run(
         reader.start()
         try:
             timed_out, cancelled = _wait(child, reader, started, timeout, cancel)
+        except KeyboardInterrupt:
+            _terminate(child)  # it may have something to put back, and children of its own
+            raise
         finally:
             # Grandchildren that kept the pipe open would block the reader for ever.
             _end_group(child)

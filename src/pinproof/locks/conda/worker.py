@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -293,6 +294,8 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    # As an exception, so that an environment that was set aside is brought back.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     status = main(sys.argv[1:])
     sys.stdout.flush()
     os._exit(status)
