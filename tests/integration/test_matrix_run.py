@@ -78,11 +78,10 @@ def test_the_session_of_a_cell_stands_on_the_same_evidence(proven: Project) -> N
     assert proven.evidence() == before
 
 
-def test_report_says_of_every_cell_of_the_matrix_what_is_known(proven: Project) -> None:
+def test_report_is_the_last_run_again_with_its_exit_code(proven: Project) -> None:
     ended = proven.nox("-s", "report", "--", "--matrix", "cpu")
-    assert ended.code == 1, ended.text
+    assert ended.code == 0, ended.text
     assert "SAFE" in row_of(ended, CELL)
-    assert ended.out.count("UNVERIFIED  inspect did not run") == 2
 
 
 def test_explain_shows_the_stages_of_a_cell_with_their_digests(proven: Project) -> None:
