@@ -111,7 +111,7 @@ def _pinproof(root: Path) -> Run:
     words = (sys.executable, "-m", "pinproof", "run", "--matrix", "noop", "--jobs", str(JOBS))
     env = environment(PYTHONPATH=str(ROOT / "src"), PINPROOF_ROOT=str(root))
 
-    def run() -> float:
+    def run() -> Timing:
         # The lock stays known, as it does for the others; every cell has to run.
         for record in root.glob(".pinproof/evidence/cpu-*/install-*.json"):
             record.unlink()

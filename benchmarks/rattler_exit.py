@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.claim import Claim
-from pinproof.locks.conda import solve
+from pinproof.locks.conda import child
 from pinproof.run import process
 
 RUNS = 200
@@ -36,7 +36,7 @@ def measure(scratch: Path) -> Claim:
     order, out = scratch / "order.json", scratch / "answer.json"
     asked = {"platform": "linux-64", "virtual": {"__cuda": "13.0"}, "dependencies": ["python"]}
     order.write_text(json.dumps({**asked, "channels": [channel]}), encoding="utf-8")
-    ours = solve.child("solve", str(order), str(out))
+    ours = child.command("solve", str(order), str(out))
     usual = [ours[0], "-c", USUAL, *ours[3:]]
     ends = {"ours": _ends(ours, out, RUNS), "usual": _ends(usual, out, CONTROL)}
     signals = {name: {k: n for k, n in found.items() if k < 0} for name, found in ends.items()}
@@ -55,7 +55,7 @@ def _ends(words: list[str], out: Path, runs: int) -> Counter[int]:
     ends: Counter[int] = Counter()
     for _ in range(runs):
         out.unlink(missing_ok=True)
-        done = process.run(words, env=solve.environment(), timeout=120)
+        done = process.run(words, env=child.environment(), timeout=120)
         ends[done.returncode] += 1
         if done.ok and "packages" not in json.loads(out.read_text(encoding="utf-8")):
             raise RuntimeError(f"the child did not solve: {out.read_text(encoding='utf-8')}")
