@@ -70,7 +70,8 @@ def claims(seen: Sanitized | None) -> Iterator[Claim]:
             yield Verdict.UNSAFE, str(hazard)
     for reason in seen.unseen:
         yield Verdict.UNVERIFIED, f"sanitize: {reason}"
-    if not (seen.clean or seen.hazards or seen.unseen):
+    known = any(not hazard.warning for hazard in seen.hazards)
+    if not (seen.clean or known or seen.unseen):
         yield Verdict.UNVERIFIED, "sanitize: no candidate could be looked at"
 
 

@@ -20,6 +20,8 @@ from pinproof_cell.sanitizer.report import Hazard
 from pinproof_cell.world.journal import Journal
 
 CLEAN, HAZARD, INCOMPLETE, UNSUPPORTED = "CLEAN", "HAZARD", "INCOMPLETE", "UNSUPPORTED"
+#: The tool told of nothing but what it is known to misread: that is no hazard, and not clean.
+UNCLEAR = "UNCLEAR"
 
 #: How long one tool may take over all calls of a candidate, in seconds; most need five to thirty.
 LIMIT = 600.0
@@ -82,6 +84,8 @@ def _under(subject: Subject, tool: str, scratch: Path) -> tuple[dict[str, Any], 
     status = HAZARD if seen.errors else INCOMPLETE if seen.reason else CLEAN
     if status == CLEAN and not seen.calls:
         status = UNSUPPORTED
+    if status == CLEAN and any(hazard.note for hazard in seen.hazards):
+        status = UNCLEAR
     found = {
         "tool": tool,
         "status": status,

@@ -127,6 +127,20 @@ def test_a_race_that_may_be_intended_is_listed_and_no_hazard(seen: Any) -> None:
     assert run["hazards"][0]["warning"]
 
 
+def test_a_run_that_tells_of_nothing_but_a_misreading_is_not_clean(
+    seen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool, "TOOLS", {"racecheck": ()})
+    race = (
+        "========= Error: Race reported between Write access at cudnn_x_sdpa_sm90_flash+0x90\n"
+        "=========     and Read access at cudnn_x_sdpa_sm90_flash+0x100 [8 hazards]\n"
+        "========= RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)\n"
+    )
+    (run,) = seen(text=race, when=DENSE)["runs"]
+    assert run["status"] == "UNCLEAR"
+    assert "cannot follow bulk copies" in run["hazards"][0]["text"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [

@@ -55,6 +55,14 @@ def test_what_may_be_intended_claims_nothing_and_is_kept() -> None:
     assert found.hazards[0].warning
 
 
+def test_a_cell_of_which_a_tool_told_nothing_but_misreadings_was_not_seen_clean() -> None:
+    unclear = run("UNCLEAR", {**HAZARD, "warning": True}, tool="racecheck")
+    assert claims(unclear) == [(Verdict.UNVERIFIED, "sanitize: no candidate could be looked at")]
+    found = sanitized.read(document(run(), unclear))
+    assert list(sanitized.claims(found)) == []
+    assert sanitized.summary(found) == "; 1 run of compute-sanitizer clean"
+
+
 def test_what_was_not_looked_at_is_unverified_and_never_clean() -> None:
     absent = {"reason": "not found", "incomplete": ["not found"], "candidates": [], "tool": None}
     assert claims(**absent) == [(Verdict.UNVERIFIED, "sanitize: not found")]
