@@ -17,7 +17,7 @@ from pinproof.builds.project import knobs, reads_torch
 from pinproof.builds.source import Kind
 from pinproof.errors import ConfigurationError, ResolveError, did_you_mean
 from pinproof.evidence.store import read_json
-from pinproof.locks import resolve
+from pinproof.locks import solver
 from pinproof.locks.installer import Installer
 from pinproof.run import environment
 from pinproof.run.machine import this_machine
@@ -76,7 +76,7 @@ def described(
     origin = source.describe(project, text)
     if origin.kind is Kind.RELEASE:
         asked = f"{project}=={origin.place}"
-        archive = resolve.archive(asked, installer, python=found.python)
+        archive = solver.archive(asked, installer, python=found.python)
         origin = replace(origin, identity=archive.sha256)
     return Build(
         source=origin,

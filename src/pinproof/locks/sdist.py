@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pinproof.errors import ConfigurationError, InfrastructureError
 from pinproof.evidence.store import disk_error, sha256
-from pinproof.locks import indexes, listing, resolve
+from pinproof.locks import indexes, listing, solver
 from pinproof.locks.installer import Installer
 
 #: The variables of uv that hold addresses, with a user and a password where there are any.
@@ -28,7 +28,7 @@ def fetch(text: str, installer: Installer, *, python: str, into: Path, planned: 
     where there is none or it cannot be fetched, InfrastructureError where the disk refuses or the
     network may not be used.
     """
-    pin, place = resolve.archive_at(text, installer, python=python)
+    pin, place = solver.archive_at(text, installer, python=python)
     wanted = planned or pin.sha256
     if pin.sha256 != wanted:
         raise _another(text, pin.file, wanted)
