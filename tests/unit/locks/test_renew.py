@@ -45,6 +45,13 @@ class World:
     def remove(self, name):
         self.releases = [each for each in self.releases if not each.name.startswith(f"{name}-")]
 
+    def hold_release(self):
+        """Let the index hold torch 2.16.0 with its runtime, and no other torch."""
+        self.remove("torch")
+        self.release("torch", "2.16.0", requires=["nvidia-cuda-runtime"])
+        self.release("nvidia-cuda-runtime", "13.0.88")
+        self.index()
+
     def index(self):
         number = sum(1 for _ in self.root.glob("simple*"))
         address = make_index(self.root / f"simple{number}", self.releases)
@@ -233,10 +240,7 @@ def test_two_platforms_of_one_machine_are_locked_and_checked_side_by_side(world,
 
 
 def test_a_cell_with_a_python_of_its_own_that_cannot_be_locked_any_more_leaves_the_lock(world):
-    world.remove("torch")
-    world.release("torch", "2.16.0", requires=["nvidia-cuda-runtime"])
-    world.release("nvidia-cuda-runtime", "13.0.88")
-    world.index()
+    world.hold_release()
     text = MATRIX.format(torch='"2.16.0"').replace("cuda =", 'python = ["3.11", "3.12"], cuda =')
     (world.root / "matrix.toml").write_text(text)
     code, said = world.lock("--matrix", "n", "--python", "3.11")
@@ -328,10 +332,7 @@ def test_the_place_comes_from_the_matrix_file_or_from_pip_s_configuration(
 
 def test_a_lock_whose_release_has_left_the_index_is_stale(world):
     world.matrix('"2.16.0"')
-    world.release("nvidia-cuda-runtime", "13.0.88")
-    world.remove("torch")
-    world.release("torch", "2.16.0", requires=["nvidia-cuda-runtime"])
-    world.index()
+    world.hold_release()
     code, said = world.lock("--matrix", "n")
     assert code == 0, said
     assert world.lock("--check")[0] == 0
@@ -347,10 +348,7 @@ def test_a_lock_whose_release_has_left_the_index_is_stale(world):
 
 def test_a_newer_release_of_what_floats_does_not_make_a_lock_stale(world):
     world.matrix('"2.16.0"')
-    world.release("nvidia-cuda-runtime", "13.0.88")
-    world.remove("torch")
-    world.release("torch", "2.16.0", requires=["nvidia-cuda-runtime"])
-    world.index()
+    world.hold_release()
     assert world.lock("--matrix", "n")[0] == 0
     world.release("numpy", "2.4.0")
     world.index()
@@ -363,10 +361,7 @@ def test_a_newer_release_of_what_floats_does_not_make_a_lock_stale(world):
 
 def test_what_no_versions_fit_is_recorded_with_the_axes_that_it_is_between(world):
     world.release("vllm", "0.30.0", requires=["torch==2.15.0"])
-    world.remove("torch")
-    world.release("torch", "2.16.0", requires=["nvidia-cuda-runtime"])
-    world.release("nvidia-cuda-runtime", "13.0.88")
-    world.index()
+    world.hold_release()
     text = MATRIX.format(torch='"2.16.0"').replace(" }", ', vllm = ["0.30.0", "none"] }')
     (world.root / "matrix.toml").write_text(text.replace("sm_120", "sm_90"))
     code, document = world.document("--matrix", "n")
@@ -385,10 +380,7 @@ def test_what_no_versions_fit_is_recorded_with_the_axes_that_it_is_between(world
 
 def test_a_release_that_was_withdrawn_since_makes_a_lock_stale(world):
     world.matrix('"2.16.0"')
-    world.remove("torch")
-    world.release("torch", "2.16.0", requires=["nvidia-cuda-runtime"])
-    world.release("nvidia-cuda-runtime", "13.0.88")
-    world.index()
+    world.hold_release()
     assert world.lock("--matrix", "n")[0] == 0
     world.release("numpy", "2.4.0")
     world.index()
@@ -509,10 +501,7 @@ def test_branches_become_full_commits_and_a_branch_that_moved_makes_the_lock_sta
 
 def test_a_range_is_recorded_as_the_release_that_it_came_to(world):
     world.matrix('">=2.15,<2.18"')
-    world.remove("torch")
-    world.release("nvidia-cuda-runtime", "13.0.88")
-    world.release("torch", "2.16.0", requires=["nvidia-cuda-runtime"])
-    world.index()
+    world.hold_release()
     code, said = world.lock("--matrix", "n")
     assert code == 0, said
     (value,) = world.file.values
@@ -612,10 +601,7 @@ def test_a_run_without_a_lock_says_that_an_older_nightly_needs_one(world):
 
 def test_a_lock_for_another_python_alone_is_not_used_and_says_for_whom_it_is(world):
     world.matrix('"2.16.0"')
-    world.remove("torch")
-    world.release("torch", "2.16.0", requires=["nvidia-cuda-runtime"])
-    world.release("nvidia-cuda-runtime", "13.0.88")
-    world.index()
+    world.hold_release()
     words = ("--python", "3.14", "--platform", "x86_64-manylinux_2_28")
     assert world.lock("--matrix", "n", *words)[0] == 0
     _, said = world.pinproof("run", "--matrix", "n", "--dry-run")

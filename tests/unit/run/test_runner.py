@@ -71,6 +71,19 @@ def built(store: Store) -> tuple[CellWork, Path]:
     return work, cache.wheel_path(cache.publish(record, wheel))
 
 
+def building(work: CellWork) -> Step:
+    """Return the step of the plan that makes the one build of `work`."""
+    (build,) = work.builds
+    return Step(
+        owner=build.owner,
+        stage=Stage.BUILD,
+        cells=(work.cell.id,),
+        inputs=build.inputs(),
+        digest=build.key,
+        timeout=1.0,
+    )
+
+
 def test_the_wheel_of_a_build_is_found_by_its_key(tmp_path: Path) -> None:
     store = Store(tmp_path)
     work, wheel = built(store)
@@ -97,7 +110,6 @@ def test_without_a_finished_build_there_is_no_wheel(tmp_path: Path) -> None:
 def test_a_wheel_that_an_archive_has_is_not_built_again(tmp_path: Path) -> None:
     archived, here = Store(tmp_path / "archive"), Store(tmp_path / "here")
     work, _ = built(archived)
-    (build,) = work.builds
     house = SimpleNamespace(directory=archived.root)
 
     def no_backend(_: object) -> NoReturn:
@@ -112,14 +124,7 @@ def test_a_wheel_that_an_archive_has_is_not_built_again(tmp_path: Path) -> None:
         backend=no_backend,
         installer=lambda: Installer(uv="", env={}, house=house),
     )
-    step = Step(
-        owner=build.owner,
-        stage=Stage.BUILD,
-        cells=(work.cell.id,),
-        inputs=build.inputs(),
-        digest=build.key,
-        timeout=1.0,
-    )
+    step = building(work)
     found: list[Evidence] = []
     run([step], threading.Event(), lambda step: None, lambda step, known: found.append(known))
     assert [(known.outcome, known.data["sha256"]) for known in found] == [
@@ -141,15 +146,7 @@ def test_a_build_looks_no_further_than_its_run_may(tmp_path: Path, offline: bool
         backend=lambda settings: Uv(),
         installer=lambda: installer(offline=offline),
     )
-    (build,) = work.builds
-    step = Step(
-        owner=build.owner,
-        stage=Stage.BUILD,
-        cells=(work.cell.id,),
-        inputs=build.inputs(),
-        digest=build.key,
-        timeout=1.0,
-    )
+    step = building(work)
     assert work.lock is not None
     *installs, own = run._build_spec(step, work, work.lock).commands
     assert all(("--offline" in command) is offline for command in (*installs, own))
