@@ -123,7 +123,7 @@ def test_a_release_is_built_from_a_wheelhouse_alone_and_its_code_sees_no_index(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Where nobody listens: whoever asks an index fails.
-    secret = "http://me:correct-horse@127.0.0.1:9/simple"
+    secret = "http://me:correct-horse@127.0.0.1:9/wheels"
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "HTTPS_PROXY"):
         monkeypatch.setenv(name, secret)
     house = tmp_path / "house"

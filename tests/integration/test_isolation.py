@@ -160,7 +160,7 @@ class World:
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": f"{self.home}/wheels",
-            "PIP_EXTRA_INDEX_URL": "https://user:a-password-of-pip@127.0.0.1:9/simple",
+            "PIP_EXTRA_INDEX_URL": "https://user:a-password-of-pip@127.0.0.1:9/wheels",
             "UV_CACHE_DIR": f"{self.home}/cache",
             "UV_HTTP_TIMEOUT": "7",
             "UV_INDEX_PRIVATE_PASSWORD": "a-password-of-uv",

@@ -9,7 +9,7 @@ import pytest
 from checkouts import CELL, Project, row_of
 
 #: An index that nobody answers for: what works with it works without a network.
-NOWHERE = "http://127.0.0.1:9/simple"
+NOWHERE = "http://127.0.0.1:9/wheels"
 
 
 def test_until_stops_behind_the_stage_and_claims_nothing(project: Project, tmp_path: Path) -> None:

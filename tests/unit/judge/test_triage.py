@@ -30,8 +30,8 @@ unsatisfiable.
 
 UV_NO_NETWORK = """\
 error: Request failed after 3 retries in 8.0s
-  cause: Failed to fetch: http://no-such-host.invalid/simple/torch/
-  cause: error sending request for url (http://no-such-host.invalid/simple/torch/)
+  cause: Failed to fetch: http://no-such-host.invalid/wheels/torch/
+  cause: error sending request for url (http://no-such-host.invalid/wheels/torch/)
   cause: client error (Connect)
   cause: dns error
   cause: failed to lookup address information: Name or service not known

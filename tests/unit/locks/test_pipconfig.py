@@ -110,9 +110,9 @@ def read(tmp_path, text, **variables):
 
 
 def test_what_pip_is_configured_with_is_found(tmp_path):
-    text = "[global]\ncert = /c.pem\n[install]\nindex-url = https://mirror.example/simple\n"
+    text = "[global]\ncert = /c.pem\n[install]\nindex-url = https://mirror.example/wheels\n"
     found = read(tmp_path, text)
-    assert found.index_url == "https://mirror.example/simple"
+    assert found.index_url == "https://mirror.example/wheels"
     assert found.cert == "/c.pem"
 
 
@@ -139,7 +139,7 @@ def test_several_indexes_are_all_considered():
 
 def test_the_kinds_of_source_are_told_without_an_address():
     found = PipConfig(
-        index_url="https://user:secret@mirror.example/simple",
+        index_url="https://user:secret@mirror.example/wheels",
         extra_index_urls=("https://a.example",),
         find_links=("/x", "/y"),
     )
