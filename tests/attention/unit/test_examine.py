@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -201,10 +202,12 @@ def test_repeats_that_need_not_be_exact_allow_what_rounding_does() -> None:
     """A decode may merge in any order: bits may vary, numbers may not."""
 
     def shaky(size: float) -> Any:
+        # Not by chance: noise of one unit in the last place would now and then be none.
+        calls = itertools.count()
+
         def forward(q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> tuple[Tensor, Tensor]:
             out, lse = eager(q, k, v, **rest)
-            torch.seed()
-            return out, lse + size * torch.rand(lse.shape)
+            return out, lse + size * (next(calls) > 0)
 
         return forward
 
