@@ -16,6 +16,7 @@ import json
 import re
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import groupby
@@ -28,9 +29,10 @@ from pinproof.plan.stage import TIMEOUTS
 from pinproof.report import defects as known
 from pinproof.report import report, results
 from pinproof_cell import candidates
+from pinproof_cell.judge import defects as naming
 
 ROOT = Path(__file__).parent.parent
-PAGES = "docs/reference/*.md"
+PAGES = "docs/*/*.md"
 README = Path("README.md")
 RUN = "hopper"
 
@@ -240,6 +242,38 @@ def kernels() -> str:
     return "\n".join(sections)
 
 
+def judged() -> str:
+    """Return what the full suite said of each candidate on a GPU, named by today's defects."""
+    rows = [
+        _judged(each, json.loads(path.read_text(encoding="utf-8")))
+        for each in candidates.known()
+        for path in sorted((ROOT / "results" / "attention").glob(f"*/{each.name}.json"))
+    ]
+    return _table(("candidate", "GPU", "PASS", "refused", "wrong", "what it shows"), rows)
+
+
+def _judged(candidate: candidates.Candidate, found: Mapping[str, Any]) -> tuple[str, ...]:
+    subject = naming.Subject(
+        candidate=candidate.name,
+        version=found["version"],
+        target=found["device"]["capability"],
+        lse_on_empty_rows=candidate.lse_on_empty_rows,
+    )
+    shown = [each for each in naming.account(subject, found["cases"]) if each["cases"]]
+    named = {case for each in shown for case in each["cases"]}
+    counts = Counter(each["status"] for each in found["cases"])
+    right, refused = counts.pop("PASS", 0), counts.pop("UNSUPPORTED", 0)
+    wrong = [each["id"] for each in found["cases"] if each["status"] in counts]
+    links = [f"[{each['id']}](../reference/defects.md#{each['id']})" for each in shown]
+    return (
+        f"{candidate.name} {found['version']}",
+        found["device"]["name"],
+        *map(str, (right, refused)),
+        ", ".join(f"{count} {status}" for status, count in counts.items()),
+        ", ".join(links + [f"`{case}`" for case in wrong if case not in named]),
+    )
+
+
 _BLOCKS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "matrix": matrix_tables,
@@ -250,6 +284,7 @@ _BLOCKS: dict[str, Callable[[], str]] = {
     "requires": requirements,
     "defects": defects,
     "candidates": kernels,
+    "judged": judged,
 }
 
 
