@@ -243,13 +243,13 @@ def kernels() -> str:
 
 
 def judged() -> str:
-    """Return what the full suite said of each candidate on a GPU, named by today's defects."""
+    """Return what the full suite said of each candidate, named by today's defects."""
     rows = [
         _judged(each, json.loads(path.read_text(encoding="utf-8")))
         for each in candidates.known()
         for path in sorted((ROOT / "results" / "attention").glob(f"*/{each.name}.json"))
     ]
-    return _table(("candidate", "GPU", "PASS", "refused", "wrong", "what it shows"), rows)
+    return _table(("candidate", "machine", "PASS", "refused", "wrong", "what it shows"), rows)
 
 
 def _judged(candidate: candidates.Candidate, found: Mapping[str, Any]) -> tuple[str, ...]:
