@@ -19,6 +19,7 @@ from pinproof.errors import ExitCode
 from pinproof.judge.verdict import Verdict
 from pinproof.matrix import cell, matrixfile
 from pinproof.plan.stage import Stage
+from pinproof_cell import candidates
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "update_docs.py"
@@ -76,6 +77,14 @@ def test_a_page_that_was_edited_by_hand_is_named_as_stale(tmp_path: Path) -> Non
     rules = tmp_path / "docs" / "reference" / "rules.md"
     rules.write_text(rules.read_text(encoding="utf-8").replace("12.8", "12.7"), encoding="utf-8")
     assert update_docs.stale(tmp_path) == [rules]
+
+
+def test_a_failing_check_that_no_defect_names_stands_by_its_id_in_the_findings() -> None:
+    seen = {"PASS": "a", "UNSUPPORTED": "b", "FAIL": "c", "CRASH": "d"}
+    cases = [{"id": name, "status": status, "case": {}} for status, name in seen.items()]
+    document = {"version": "1", "device": {"name": "X", "capability": "sm_90"}, "cases": cases}
+    row = update_docs._judged(candidates.get("triton-ref"), document)
+    assert row == ("triton-ref 1", "X", "1", "1", "1 FAIL, 1 CRASH", "`c`, `d`")
 
 
 def test_the_readme_has_a_placeholder_where_no_result_is_committed(tmp_path: Path) -> None:
