@@ -122,7 +122,8 @@ def _install_once(session: nox.Session, requirements: list[str]) -> None:
         return
     wheelhouse = _option(session.posargs, "--wheelhouse")
     source = ("--no-index", "--find-links", wheelhouse) if wheelhouse else ()
-    session.install(*source, *requirements)
+    # What a caller's PYTHONPATH holds would count as installed, and be missing in a run.
+    session.install(*source, *requirements, env={"PYTHONPATH": None})
     stamp.write_text(digest, encoding="utf-8")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from wheels import make_wheel
 
 from pinproof import cli, sessions
 
@@ -42,3 +45,28 @@ def test_every_session_says_what_it_is(listed: dict[str, tuple[str, str]]) -> No
 
 def test_a_bare_nox_proves_the_matrix(listed: dict[str, tuple[str, str]]) -> None:
     assert {name for name, (mark, _) in listed.items() if mark == "*"} == {"host", "matrix"}
+
+
+def test_what_the_callers_path_holds_is_installed_for_the_host_nonetheless(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "wheels", "needed", "1.0")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "path")
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["needed"]\n')
+    (tmp_path / "noxfile.py").write_text(f"""
+import sys
+from pathlib import Path
+import nox
+sys.path.insert(0, {str(ROOT / "src")!r})
+from pinproof import sessions
+@nox.session(default=False)
+def host(session: nox.Session) -> None:
+    sessions.install_host(session, Path({str(tmp_path)!r}))
+""")
+    words = ["-m", "nox", "-f", str(tmp_path / "noxfile.py"), "-s", "host"]
+    subprocess.run(
+        [sys.executable, *words, "--", "--wheelhouse", str(wheel.parent)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "path")},
+        capture_output=True,
+        check=True,
+    )
+    found = [path.name for path in tmp_path.glob(".nox/host/lib/python*/site-packages/needed.py")]
+    assert found == ["needed.py"]

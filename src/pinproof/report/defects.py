@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,15 @@ def facts(entry: Mapping[str, Any]) -> dict[str, str]:
         "since": entry["since"],
         "do not call": f"with {entry['avoid']}",
         "seen": entry["sees"],
-        "where": _condition(entry["case"]),
+        "where": _anyof(entry["case"]),
         **({"surely where": _condition(entry["surely"])} if "surely" in entry else {}),
         "smallest": ", ".join(f"{name} = {value}" for name, value in entry["smallest"].items()),
     }
+
+
+def _anyof(case: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
+    tables = [case] if isinstance(case, Mapping) else case
+    return "; or ".join(map(_condition, tables))
 
 
 def _condition(table: Mapping[str, Any]) -> str:

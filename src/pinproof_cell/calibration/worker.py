@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -101,10 +100,11 @@ def _defect(kernel: Guarded, case: Case, result: Result, target: str) -> str | N
         target=target,
         lse_on_empty_rows=kernel.lse_on_empty_rows,
     )
+    if result.status == "PASS":
+        return None
     findings = [finding.document() for finding in result.findings]
-    shown = {"status": result.status, "case": asdict(case), "reasons": findings}
-    known = defects.name_of(subject, shown) if result.status != "PASS" else None
-    return known.id if known else None
+    outcome = defects.Outcome(case=case, status=result.status, findings=findings)
+    return defects.name_of(subject, outcome)
 
 
 def cases(options: argparse.Namespace, begun: set[int]) -> Iterator[tuple[int, Case]]:

@@ -68,7 +68,8 @@ class Group:
 
     ``features`` are what the smallest case has, but for its type; ``first`` is the number of the
     case that found it; ``skipped`` counts cases that were not run because they would end the
-    process once more. ``defect`` is the known defect's id, or None.
+    process once more. ``defect`` is the known defect's id, or None. ``shows`` says if the script
+    shows the failure by itself; None where it failed itself, of ``script_error``.
     """
 
     signature: Signature
@@ -81,6 +82,7 @@ class Group:
     defect: str | None = None
     script: str | None = None
     shows: bool | None = None
+    script_error: str | None = None
     others: set[Signature] = field(default_factory=set)
 
     @property

@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any
@@ -196,14 +196,10 @@ class _Search:
 
     def _defect(self, case: Case, answer: Answer) -> str | None:
         """Return the id of the known defect that an answer shows, or None."""
-        shown = {
-            "status": answer.status,
-            "case": asdict(case),
-            "signal": answer.signal,
-            "reasons": answer.findings,
-        }
-        known = defects.name_of(self.subject, shown)
-        return known.id if known else None
+        outcome = defects.Outcome(
+            case=case, status=answer.status, findings=answer.findings, signal=answer.signal
+        )
+        return defects.name_of(self.subject, outcome)
 
     def _look(self, interview: Interview, number: int, case: Case, answer: Answer) -> None:
         """Find the group of a failure, or the smallest case of a new cause."""

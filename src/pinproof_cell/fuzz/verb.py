@@ -21,6 +21,8 @@ from pinproof_cell.world import child
 NOTHING, FINDINGS = 0, 1
 #: How long a script may take, in seconds: its own patience with a hang, and the import of torch.
 SCRIPT_LIMIT = 300.0
+#: What the exit status of a script says; by any other it has failed itself.
+SHOWS = {0: False, 1: True}
 
 EXAMPLE = """\
 Every case is judged as the suite judges its own. A failure is made as small as it gets, put beside
@@ -124,10 +126,12 @@ def _reproduced(hunt: Hunt, found: Found, folder: Path, group: Group) -> None:
     path = folder / name_of(hunt.candidate, group.signature, group.case)
     text = script(failure)
     path.write_text(text, encoding="utf-8")
-    # Without our folders on its path, but for our own kernel; a provider may import what it likes.
-    alone = [] if ".py:" in hunt.candidate or "from pinproof_cell" in text else ["-I"]
-    ended = child.run([*alone, str(path)], target=hunt.device, timeout=SCRIPT_LIMIT)
-    group.script, group.shows = str(path), ended.returncode == 1
+    # Without our folder on its path, but for our own kernel; a provider may import what it likes.
+    ours = ".py:" in hunt.candidate or "from pinproof_cell" in text
+    extra = {} if ours else {"PYTHONPATH": child.callers_path()}
+    ended = child.run([str(path)], target=hunt.device, timeout=SCRIPT_LIMIT, extra=extra)
+    group.script, group.shows = str(path), SHOWS.get(ended.returncode)
+    group.script_error = ended.reason if group.shows is None else None
 
 
 def document(hunt: Hunt, found: Found) -> dict[str, Any]:
@@ -173,6 +177,7 @@ def _group(group: Group) -> dict[str, Any]:
         "first": {"number": group.first, "case": group.found.id},
         "script": group.script,
         "shows": group.shows,
+        "script_error": group.script_error,
     }
 
 
@@ -193,7 +198,8 @@ def table(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"   needs {needs}; " + (
             f"the known defect {group['defect']}" if group["defect"] else "not a known defect"
         )
-        shows = "shows it" if group["shows"] else "does NOT show it alone"
+        failed = f"itself FAILED: {group['script_error']}"
+        shows = {True: "shows it", False: "does NOT show it alone", None: failed}[group["shows"]]
         yield f"   {group['script']} {shows}"
     for defect, count in told["declared"].items():
         yield f"the known defect {defect}, which the candidate declares: {count} cases"

@@ -7,6 +7,7 @@ It is expected strictly: a check that meets the condition and passes says that i
 from __future__ import annotations
 
 import functools
+import math
 import operator
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,17 +23,22 @@ DATA = Path(__file__).with_name("defects.toml")
 #: What a symptom can be; UNSUPPORTED says nothing of a defect.
 STATUSES = frozenset({"PASS", "DEGRADED", "FAIL", "FLAKY", "CRASH", "HANG", "ERROR"})
 
-#: What a condition can ask of a case beside its features: its fields, and what follows from them.
+#: What a condition can ask of a case beside its features: its fields, and what follows from them:
+#: ``batch`` counts the sequences of a ragged case too, ``surplus`` the queries beyond the keys, and
+#: ``overreach`` how far ahead a window goes beyond the number of keys.
 _DERIVED: dict[str, Callable[[Case], Any]] = {
     **{field.name: operator.attrgetter(field.name) for field in fields(Case)},
     "dim_v": operator.attrgetter("dim_v"),
     "group": lambda case: case.heads // case.heads_k,
+    "batch": lambda case: len(case.sequences),
+    "surplus": lambda case: max(queries - keys for queries, keys in case.sequences),
+    "overreach": lambda case: (math.inf if case.window[1] < 0 else case.window[1]) - case.seqlen_k,
 }
 _WORDS = ("id", "title", "upstream", "since", "sees", "avoid")
 #: The other keys of an entry with the kind of each; the last two may be left out.
 _KINDS: dict[str, type] = {
     "candidates": dict,
-    "case": dict,
+    "case": list,
     "smallest": dict,
     "shows": list,
     "targets": list,
@@ -55,6 +61,38 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a check came to, as far as a defect asks.
+
+    ``findings`` are as `judge.findings` documents them; ``signal`` is what ended the process;
+    ``identity`` is the name of the identity that it is of; ``features`` are more than the case's
+    own, as that may ask for.
+    """
+
+    case: Case
+    status: str
+    findings: Sequence[Mapping[str, Any]]
+    signal: str | None = None
+    features: frozenset[str] = frozenset()
+    kind: str = "case"
+    identity: str | None = None
+
+    @classmethod
+    def read(cls, check: Mapping[str, Any]) -> Outcome:
+        """Return that of a finished check in a document of the suite."""
+        fields = {name: _frozen(value) for name, value in check["case"].items()}
+        return cls(
+            case=Case(**fields),
+            status=check["status"],
+            findings=check["findings"],
+            signal=check["signal"],
+            features=frozenset(check["features"]),
+            kind=check["kind"],
+            identity=check["id"].partition("@")[0] if check["kind"] == "identity" else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Symptom:
     """What is seen of a defect: one of ``status``, and of the rest whatever is named.
 
@@ -68,43 +106,53 @@ class Symptom:
     statistic: str | None = None
     lse_on_empty_rows: float | None = None
 
-    def seen(self, subject: Subject, check: Mapping[str, Any]) -> bool:
-        """Say if the finished `check` shows it."""
-        if check["status"] not in self.status:
+    def seen(self, subject: Subject, outcome: Outcome) -> bool:
+        """Say if `outcome` shows it."""
+        if outcome.status not in self.status:
             return False
         if self.lse_on_empty_rows not in (None, subject.lse_on_empty_rows):
             return False
-        if self.signal not in (None, check.get("signal")):
+        if self.signal not in (None, outcome.signal):
             return False
         named = {"check": self.check, "statistic": self.statistic}
         wanted = {key: value for key, value in named.items() if value is not None}
         return not wanted or any(
             all(finding.get(key) == value for key, value in wanted.items())
-            for finding in check.get("findings", ())
+            for finding in outcome.findings
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What a call must be: ``features`` it has, ``without`` those, ``where`` its fields lie."""
+    """What a call must be: ``features`` it has, ``without`` those, ``where`` its fields lie.
+
+    ``identity`` names the identities that make such a call beside the one of their case; where
+    there are none, any check is meant.
+    """
 
     features: frozenset[str]
     without: frozenset[str]
+    identity: frozenset[str]
     where: Mapping[str, Range | tuple[Any, ...]]
 
     @classmethod
     def parse(cls, table: Mapping[str, Any]) -> Condition:
         """Read a table of the file. Raises ValueError for a feature or field that is none."""
         rest = dict(table)
-        features, without = (frozenset(rest.pop(key, ())) for key in ("features", "without"))
+        features, without, identity = (
+            frozenset(rest.pop(key, ())) for key in ("features", "without", "identity")
+        )
         if strange := sorted((features | without) - FEATURES):
             raise ValueError(f"no features {strange}")
-        return cls(features=features, without=without, where=dict(_where(rest)))
+        where = dict(_where(rest))
+        return cls(features=features, without=without, identity=identity, where=where)
 
-    def holds(self, case: Case, features: frozenset[str] = frozenset()) -> bool:
-        """Say if a call of `case` is so; `features` are more than the case's own."""
-        found = case.features | features
+    def holds(self, outcome: Outcome) -> bool:
+        """Say if the call of `outcome` is so."""
+        case, found = outcome.case, outcome.case.features | outcome.features
         if not self.features <= found or self.without & found:
+            return False
+        if self.identity and outcome.identity not in self.identity:
             return False
         values = {name: _DERIVED[name](case) for name in self.where}
         return all(
@@ -120,8 +168,8 @@ class Defect:
     ``upstream`` is where it is followed, as bare text; ``since`` when it came; ``sees`` what a user
     sees; ``avoid`` completes "do not call with". ``candidates`` are those that have it, each with
     the versions of the package that brings it; ``targets`` where it shows, none for everywhere.
-    ``condition`` is where it may show and ``surely`` where, within that, it must. ``smallest`` is
-    the smallest case that shows it.
+    ``conditions`` are where it may show, any one of them, and ``surely`` where, within that, it
+    must. ``smallest`` is the smallest case that shows it.
     """
 
     id: str
@@ -132,7 +180,7 @@ class Defect:
     avoid: str
     candidates: Mapping[str, Range]
     targets: tuple[str, ...]
-    condition: Condition
+    conditions: tuple[Condition, ...]
     surely: Condition
     symptoms: tuple[Symptom, ...]
     smallest: Case
@@ -146,38 +194,36 @@ class Defect:
             return True
         return subject.version is not None and versions.holds(subject.version)
 
-    def shown(self, subject: Subject, check: Mapping[str, Any]) -> bool:
-        """Say if the finished `check` of that candidate shows it."""
+    def meets(self, outcome: Outcome) -> bool:
+        """Say if the call of `outcome` is one where it may show."""
+        return any(condition.holds(outcome) for condition in self.conditions)
+
+    def shown(self, subject: Subject, outcome: Outcome) -> bool:
+        """Say if what a check of that candidate came to shows it."""
         return (
             self.concerns(subject)
-            and self.condition.holds(case_of(check), frozenset(check.get("features", ())))
-            and any(symptom.seen(subject, check) for symptom in self.symptoms)
+            and self.meets(outcome)
+            and any(symptom.seen(subject, outcome) for symptom in self.symptoms)
         )
 
-    def missed(self, subject: Subject, check: Mapping[str, Any]) -> bool:
-        """Say if the `check` of a case met the condition and passed: the defect is gone."""
+    def missed(self, subject: Subject, outcome: Outcome) -> bool:
+        """Say if a check met the condition and passed: the defect is gone.
+
+        Of an identity only where `surely` names it: most hold for wrong numbers too.
+        """
         return (
-            check.get("kind", "case") == "case"
-            and check["status"] == "PASS"
+            (outcome.kind == "case" or outcome.identity in self.surely.identity)
+            and outcome.status == "PASS"
             and self.concerns(subject)
-            and self.condition.holds(case := case_of(check))
-            and self.surely.holds(case)
-            and not any(symptom.seen(subject, check) for symptom in self.symptoms)
+            and self.meets(outcome)
+            and self.surely.holds(outcome)
+            and not any(symptom.seen(subject, outcome) for symptom in self.symptoms)
         )
 
 
-def case_of(check: Mapping[str, Any]) -> Case:
-    """Return the case of a check, which holds the fields that are not the default ones."""
-    return Case(**{name: _frozen(value) for name, value in check["case"].items()})
-
-
-def name_of(subject: Subject, check: Mapping[str, Any]) -> Defect | None:
-    """Return the known defect that the finished `check` shows, or None.
-
-    `check` holds ``status``, ``case`` and, as far as there are any, ``kind``, ``features``,
-    ``signal``, and ``findings``, each with its ``check`` and ``statistic``.
-    """
-    return next((known for known in load() if known.shown(subject, check)), None)
+def name_of(subject: Subject, outcome: Outcome) -> str | None:
+    """Return the id of the known defect that `outcome` shows, or None."""
+    return next((known.id for known in load() if known.shown(subject, outcome)), None)
 
 
 def account(subject: Subject, checks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -186,10 +232,11 @@ def account(subject: Subject, checks: Sequence[Mapping[str, Any]]) -> list[dict[
     ``cases`` are the ids of those that show it; where there are none, the ``passed`` that met its
     condition say that this version no longer has it. What no check says anything of is left out.
     """
+    outcomes = {check["id"]: Outcome.read(check) for check in checks}
     found = []
     for known in load():
-        cases = [check["id"] for check in checks if known.shown(subject, check)]
-        passed = [check["id"] for check in checks if known.missed(subject, check)]
+        cases = [name for name, outcome in outcomes.items() if known.shown(subject, outcome)]
+        passed = [name for name, outcome in outcomes.items() if known.missed(subject, outcome)]
         if cases or passed:
             words = {word: getattr(known, word) for word in _WORDS}
             found.append({**words, "cases": cases, "passed": passed})
@@ -224,6 +271,8 @@ def _parsed(entry: Mapping[str, Any]) -> Defect:
     missing = [key for key in _NEEDED if not entry.get(key)]
     if unknown or missing:
         raise ValueError(f"unknown keys {unknown}, missing keys {missing}")
+    if isinstance(entry["case"], dict):
+        entry = {**entry, "case": [entry["case"]]}
     for key, value in entry.items():
         if not isinstance(value, kinds[key]):
             raise ValueError(f"{key} is {value!r}, not a {kinds[key].__name__}")
@@ -231,12 +280,12 @@ def _parsed(entry: Mapping[str, Any]) -> Defect:
         **{word: entry[word] for word in _WORDS},
         candidates={key: _versions(text) for key, text in entry["candidates"].items()},
         targets=tuple(entry.get("targets", ())),
-        condition=Condition.parse(entry["case"]),
+        conditions=tuple(map(Condition.parse, entry["case"])),
         surely=Condition.parse(entry.get("surely", {})),
         symptoms=tuple(_symptom(table) for table in entry["shows"]),
         smallest=Case(**{key: _frozen(value) for key, value in entry["smallest"].items()}),
     )
-    if not defect.condition.holds(defect.smallest):
+    if not defect.meets(Outcome(case=defect.smallest, status="FAIL", findings=())):
         raise ValueError("its smallest case does not meet its condition")
     return defect
 

@@ -99,8 +99,7 @@ def entry(name: str, result: Run, target: str, *, without: Sequence[str] = ()) -
         lse_on_empty_rows=session.get("lse_on_empty_rows", -math.inf),
     )
     for case in cases:
-        known = defects.name_of(subject, case)
-        case["defect"] = known.id if known else None
+        case["defect"] = defects.name_of(subject, defects.Outcome.read(case))
     return {
         "name": name,
         "version": session.get("version"),

@@ -56,16 +56,25 @@ class Ended:
         return lines[-1][:500] if lines else f"exit status {self.returncode}"
 
 
+#: The folder that our packages are imported from.
+OURS = Path(__file__).resolve().parents[2]
+
+
 def environment(target: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a child for `target`.
 
     Triton reads TRITON_INTERPRET when it is imported, so it must be there before Python starts.
     One BLAS thread makes the interpreter's small products up to ten times faster.
     """
-    here = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH")) if part)
+    path = os.pathsep.join(part for part in (str(OURS), os.environ.get("PYTHONPATH")) if part)
     interpreter = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1"} if target == "cpu" else {}
     return {**os.environ, **interpreter, "PYTHONPATH": path, **(extra or {})}
+
+
+def callers_path() -> str:
+    """Return PYTHONPATH without our own folder: where else the caller has packages."""
+    parts = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join(part for part in parts if part and Path(part).resolve() != OURS)
 
 
 def run(

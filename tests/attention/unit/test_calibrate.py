@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import invented
 import pytest
 import torch
 from hypothesis import given
@@ -20,7 +21,7 @@ from pinproof_cell.calibration import kernels, summary, verb, worker
 from pinproof_cell.calibration.kernels import Calibrator
 from pinproof_cell.calibration.law import LAWS
 from pinproof_cell.candidates.provider import Provider
-from pinproof_cell.judge import thresholds
+from pinproof_cell.judge import defects, thresholds
 from pinproof_cell.request import BadRequestError
 from pinproof_cell.world import device
 from pinproof_cell.world.journal import Journal
@@ -137,11 +138,14 @@ def test_a_kernel_that_is_wrong_is_rejected_with_its_case(tmp_path: Path) -> Non
     assert any("FAIL scaled" in line for line in verb.table(document))
 
 
-def test_a_known_defect_is_told_apart_and_raises_no_threshold(tmp_path: Path) -> None:
-    found = lines(tmp_path, Provider("scaled", scaled))
-    document = told([{**line, "defect": "some-defect"} for line in found if line["stats"]])
-    assert document["rejected"] == []
+def test_a_known_defect_is_told_apart_and_raises_no_threshold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = invented.defect("scaled", "max_z")
+    monkeypatch.setattr(defects, "load", lambda: (known,))
+    document = told(lines(tmp_path, Provider("scaled", scaled)))
     assert document["known"]
+    assert not any("max|z|" in reason for run in document["rejected"] for reason in run["reasons"])
 
 
 def test_a_successor_goes_on_behind_the_case_that_ended_its_predecessor(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinproof_cell.judge import defects
-from pinproof_cell.judge.defects import Defect, Subject
+from pinproof_cell.judge.defects import Defect, Outcome, Subject
+from pinproof_cell.suite import checks as suites
 from pinproof_cell.suite.cases import FEATURES, Case
+from pinproof_cell.suite.identities import Identity
 
 CPU = Subject(candidate="torch-cpu-flash", version="2.13.0", target="cpu", lse_on_empty_rows=0.0)
 ENTRY = {
@@ -38,10 +40,20 @@ ENTRY = {
 KERNEL = Subject(candidate="kernel", version="1.5", target="sm_120", lse_on_empty_rows=-math.inf)
 
 
-def check(status: str = "FAIL", **more: Any) -> dict[str, Any]:
-    """Return a finished check of the entry's smallest case."""
+def check(status: str = "FAIL", **more: Any) -> Outcome:
+    """Return what a check of the entry's smallest case came to."""
     findings = [{"check": "output", "statistic": "max_z"}] if status == "FAIL" else []
-    return {"id": "x", "status": status, "case": ENTRY["smallest"], "findings": findings, **more}
+    return Outcome.read(document(**{"status": status, "findings": findings, **more}))
+
+
+def document(**more: Any) -> dict[str, Any]:
+    """Return a finished check as the document of the suite holds it."""
+    plain = {"id": "x", "kind": "case", "features": [], "findings": [], "signal": None}
+    return {**plain, "case": ENTRY["smallest"], **more}
+
+
+def known_as(name: str) -> Defect:
+    return next(known for known in defects.load() if known.id == name)
 
 
 @pytest.mark.parametrize("known", defects.load(), ids=lambda known: known.id)
@@ -54,14 +66,13 @@ def test_every_shipped_defect_can_be_found_by_its_candidate_condition_and_sympto
     lse = -math.inf if symptom.lse_on_empty_rows is None else symptom.lse_on_empty_rows
     target = known.targets[0] if known.targets else "cpu"
     of = Subject(candidate=name, version=some, target=target, lse_on_empty_rows=lse)
-    shown = {
-        "id": "x",
-        "case": non_default(known.smallest),
-        "status": symptom.status[0],
-        "signal": symptom.signal,
-        "findings": [{"check": symptom.check, "statistic": symptom.statistic}],
-    }
-    assert defects.name_of(of, shown) is known
+    shown = Outcome(
+        case=known.smallest,
+        status=symptom.status[0],
+        signal=symptom.signal,
+        findings=[{"check": symptom.check, "statistic": symptom.statistic}],
+    )
+    assert defects.name_of(of, shown) == known.id
 
 
 @pytest.mark.parametrize("known", defects.load(), ids=lambda known: known.id)
@@ -82,7 +93,7 @@ def test_torch_on_this_machine_shows_its_known_defects_at_their_smallest_case(na
 
     A torch that is said to be cured must be.
     """
-    known = next(known for known in defects.load() if known.id == name)
+    known = known_as(name)
     code = f"""
 import json, sys
 from pinproof_cell import candidates
@@ -96,10 +107,10 @@ print(examine(kernel, known.smallest, seed=0, device="cpu", thresholds=limits).s
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     signal = "SIGFPE" if done.returncode == -8 else None
     status = done.stdout.strip() or "CRASH"
-    found = {"id": "x", "case": non_default(known.smallest), "status": status, "signal": signal}
+    found = Outcome(case=known.smallest, status=status, signal=signal, findings=())
     here = replace(CPU, version=version("torch"))
     if known.concerns(here):
-        assert defects.name_of(here, found) is known, done.stderr
+        assert defects.name_of(here, found) == name, done.stderr
     else:
         assert status == "PASS", done.stderr
 
@@ -148,20 +159,19 @@ def test_a_defect_that_need_not_show_everywhere_is_gone_only_where_it_must() -> 
 
 def test_a_convention_that_a_candidate_declares_is_a_defect_of_the_checks_it_passes() -> None:
     rows = check("PASS", case={"seqlen_q": 2, "seqlen_k": 1, "causal": True})
-    known = defects.name_of(CPU, rows)
-    assert known is not None
-    assert known.id == "torch-cpu-empty-lse"
+    assert defects.name_of(CPU, rows) == "torch-cpu-empty-lse"
     cured = Subject(**{**asdict(CPU), "lse_on_empty_rows": -math.inf})
     assert defects.name_of(cured, rows) is None
-    assert known.missed(cured, rows)
+    assert known_as("torch-cpu-empty-lse").missed(cured, rows)
 
 
 def test_the_account_of_a_run_tells_what_shows_from_what_is_gone_and_leaves_the_rest_out() -> None:
     tiny = {"seqlen_q": 8, "seqlen_k": 8}
+    none, strided = {**tiny, "seqlen_k": 0}, {**tiny, "memory": "last-stride"}
     checks = [
-        {"id": "none", "status": "CRASH", "signal": "SIGFPE", "case": {**tiny, "seqlen_k": 0}},
-        {"id": "strided", "status": "PASS", "case": {**tiny, "memory": "last-stride"}},
-        {"id": "plain", "status": "PASS", "case": tiny},
+        document(id="none", status="CRASH", signal="SIGFPE", case=none),
+        document(id="strided", status="PASS", case=strided),
+        document(id="plain", status="PASS", case=tiny),
     ]
     found = {entry["id"]: entry for entry in defects.account(CPU, checks)}
     assert found.keys() == {"torch-cpu-no-keys", "torch-cpu-last-stride"}
@@ -199,6 +209,122 @@ def test_two_defects_of_one_id_are_refused(tmp_path: Path) -> None:
         defects.load(path)
 
 
+def test_of_several_conditions_one_is_enough() -> None:
+    two = [ENTRY["case"], {"features": ["window"]}]
+    known = defects.parse({**ENTRY, "case": two})
+    assert known.shown(KERNEL, check())
+    assert known.shown(KERNEL, check(case={"seqlen_q": 2, "seqlen_k": 2, "window": [1, 1]}))
+    assert not known.shown(KERNEL, check(case={"seqlen_q": 2, "seqlen_k": 2}))
+
+
+def test_a_defect_of_a_call_that_an_identity_makes_is_seen_and_missed_in_that_identity() -> None:
+    here = {"identity": ["P1-it-holds"]}
+    known = defects.parse({**ENTRY, "case": [ENTRY["case"], here], "surely": here})
+    plain = {"seqlen_q": 2, "seqlen_k": 2}
+    for status, judged in (("FAIL", known.shown), ("PASS", known.missed)):
+        for name, told in (("P1-it-holds", True), ("P2-it-holds", False)):
+            found = check(status, id=f"{name}@2x2", kind="identity", case=plain)
+            assert judged(KERNEL, found) is told, (status, name)
+    assert not known.missed(KERNEL, check("PASS"))
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ({"layout": "varlen", "lengths": [[1, 2], [1, 5], [1, 1]]}, ("batch", 3)),
+        ({"batch": 4}, ("batch", 4)),
+        ({"layout": "varlen", "lengths": [[3, 0], [9, 7]]}, ("surplus", 3)),
+        ({"window": [1, 5]}, ("overreach", 3)),
+        ({"window": [1, -1]}, ("overreach", math.inf)),
+    ],
+)
+def test_what_follows_from_the_fields_of_a_case_can_be_asked(
+    change: dict[str, Any], value: tuple[str, float]
+) -> None:
+    name, number = value
+    for bound, told in ((f"== {number}", True), (f"> {number}", False)):
+        known = defects.Condition.parse({name: bound})
+        assert known.holds(check(case={"seqlen_q": 2, "seqlen_k": 2, **change})) is told
+
+
+LSE = {"check": "lse", "statistic": "lse_error"}
+NOT_EMPTY = {"check": "lse", "statistic": "lse_on_empty_rows"}
+LSE_NAN = {"check": "lse", "statistic": "non_finite"}
+OUT_NAN = {"check": "output", "statistic": "non_finite"}
+DIFFERS = {"check": "identity", "statistic": "lse_error"}
+DQ_NAN = {"check": "gradient", "statistic": "dq_non_finite"}
+LOST = {"check": "process", "statistic": "device_lost"}
+PACKED = ((70, 133), (0, 7), (65, 129), (3, 0), (1, 200), (0, 0))
+PIECES = ((2, 36), (190, 2), (362, 1), (93, 32), (19, 2))
+ONE = {"head_dim": 8, "batch": 1, "heads": 1, "heads_k": 1}
+PAGED = {"layout": "paged", "causal": True}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "case", "finding", "name"),
+    [
+        ("vllm-fa2", Case(70, 200, heads=4, lengths=PACKED, page=64, kind="peaked", **PAGED), LSE,
+         "fa2-paged-empty-lse"),
+        ("vllm-fa2", Case(362, 36, 88, heads=4, heads_k=4, lengths=PIECES, page=16, kind="shifted",
+                          **PAGED), LSE, "fa2-paged-empty-lse"),
+        ("vllm-fa2", Case(4, 2, window=(0, -1), **ONE), LSE, "fa2-window-ahead"),
+        ("vllm-fa2", Case(3, 2, window=(0, -1), **ONE), LSE, None),
+        ("vllm-fa2", Case(4, 2, window=(0, 1), **ONE), LSE, None),
+        ("vllm-fa2", Case(1, 200, heads=4), LSE, "vllm-fa2-grouped-decode-lse"),
+        ("vllm-fa2", Case(1, 200, heads=4, batch=1), LSE, None),
+        ("vllm-fa2", Case(2, 200, heads=4), LSE, None),
+        ("vllm-fa3", Case(1, 2, sinks=True, kind="sunken", **ONE), LSE_NAN,
+         "vllm-fa3-sink-overflow"),
+        ("vllm-fa3", Case(252, 2, 8, heads=3, heads_k=1, batch=1, sinks=True, kind="large"),
+         LSE_NAN, "vllm-fa3-sink-overflow"),
+        ("vllm-fa3", Case(252, 2, sinks=True), LSE_NAN, None),
+        ("vllm-fa3", Case(1, 0, **ONE), NOT_EMPTY, "vllm-fa3-no-keys-lse"),
+        ("vllm-fa3", Case(1, 0, lengths=((1, 0),), layout="varlen", **ONE), NOT_EMPTY,
+         "vllm-fa3-no-keys-lse"),
+        ("vllm-fa3", Case(1, 9, lengths=((1, 0), (1, 9)), layout="varlen", **ONE), NOT_EMPTY, None),
+        ("vllm-fa3", Case(131, 2, causal=True, sinks=True, **{**ONE, "head_dim": 104}), NOT_EMPTY,
+         "vllm-fa3-sink-empty-rows"),
+        ("vllm-fa3", Case(130, 2, causal=True, sinks=True, **{**ONE, "head_dim": 104}), NOT_EMPTY,
+         None),
+        ("vllm-triton", Case(1, 2, softcap=5.0, kind="sunken", **{**ONE, "head_dim": 32}), OUT_NAN,
+         "vllm-triton-softcap-overflow"),
+        ("torch-sdpa-cudnn", Case(257, 64, 72, heads=4, head_dim_v=136, dropout=0.17, backward=True,
+                                  dtype="fp16", kind="shifted"), DQ_NAN,
+         "cudnn-half-tile-backward-nan"),
+        ("torch-sdpa-efficient", Case(33, 200, batch=1, memory="far-rows"), LOST,
+         "torch-efficient-far-rows"),
+        ("torch-sdpa-efficient", Case(33, 65, memory="far"), LOST, None),
+    ],
+    ids=lambda value: value.id if isinstance(value, Case) else None,
+)  # fmt: skip
+def test_what_failed_on_an_h200_is_named_and_its_neighbour_is_not(
+    candidate: str, case: Case, finding: dict[str, str], name: str | None
+) -> None:
+    version = "2.11.0" if candidate.startswith("torch") else "0.24.0"
+    lse = math.inf if candidate == "vllm-fa2" else -math.inf
+    of = Subject(candidate=candidate, version=version, target="sm_90", lse_on_empty_rows=lse)
+    status = "CRASH" if finding is LOST else "FAIL"
+    assert defects.name_of(of, Outcome(case=case, status=status, findings=[finding])) == name
+
+
+@pytest.mark.parametrize(
+    ("identity", "name"),
+    [
+        (Identity("P12-last-row", "", Case(113, 203, heads=4, causal=True)),
+         "vllm-fa2-grouped-decode-lse"),
+        (Identity("P12-last-row", "", Case(113, 203, causal=True)), None),
+        (Identity("P4-paged", "", Case(113, 203, heads=4, causal=True)), None),
+    ],
+    ids=lambda value: value.id if isinstance(value, Identity) else None,
+)  # fmt: skip
+def test_an_identity_that_failed_on_an_h200_is_named_by_the_call_it_makes(
+    identity: Identity, name: str | None
+) -> None:
+    of = Subject(candidate="vllm-fa2", version="0.24.0", target="sm_90", lse_on_empty_rows=math.inf)
+    shown = document(id=identity.id, status="FAIL", findings=[DIFFERS], **suites.facts(identity))
+    assert defects.name_of(of, Outcome.read(shown)) == name
+
+
 words = st.text(min_size=1, max_size=9)
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | words,
@@ -226,7 +352,8 @@ def test_a_condition_that_was_read_can_be_asked_of_every_case(table: dict[str, A
     except (TypeError, ValueError):
         return
     for case in (Case(1, 1), Case(5, 3, 80, heads=4, causal=True, window=(3, 0))):
-        assert known.holds(case) in (True, False)
+        outcome = Outcome(case=case, status="FAIL", findings=())
+        assert known.holds(outcome) in (True, False)
 
 
 @given(st.sets(st.sampled_from(sorted(FEATURES))), st.sets(st.sampled_from(sorted(FEATURES))))
@@ -235,15 +362,5 @@ def test_a_condition_holds_where_all_wanted_features_are_and_none_of_the_others(
 ) -> None:
     known = defects.Condition.parse({"features": list(wanted), "without": list(unwanted)})
     case = Case(203, 113, 80, heads=4, heads_k=1, causal=True)
-    assert known.holds(case) == (wanted <= case.features and not unwanted & case.features)
-
-
-def non_default(case: Case) -> dict[str, Any]:
-    """Return the fields of a case as a document of checks holds them."""
-    plain = json.loads(json.dumps(asdict(case)))
-    usual = json.loads(json.dumps(asdict(Case(case.seqlen_q, case.seqlen_k))))
-    return {
-        name: value
-        for name, value in plain.items()
-        if value != usual[name] or name.startswith("seqlen")
-    }
+    outcome = Outcome(case=case, status="FAIL", findings=())
+    assert known.holds(outcome) == (wanted <= case.features and not unwanted & case.features)

@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import invented
 import pytest
 
 from pinproof_cell.fuzz import verb
+from pinproof_cell.fuzz.groups import Answer, Group, Signature
 from pinproof_cell.fuzz.interview import Interview, UnavailableError
 from pinproof_cell.fuzz.search import Found, Hunt, search
+from pinproof_cell.judge import defects
 from pinproof_cell.suite.cases import Case
 
 SEARCHED = Path(__file__).with_name("searched.py")
@@ -58,6 +61,17 @@ def test_one_defect_is_one_group_with_the_feature_that_it_needs() -> None:
     assert group.features == {"softcap"}
     assert group.case.heads == group.case.batch == 1
     assert group.count > 5
+
+
+def test_a_failure_is_named_by_the_known_defect_that_its_finding_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = invented.defect(f"{SEARCHED}:scaled", "max_z")
+    monkeypatch.setattr(defects, "load", lambda: (known,))
+    groups = hunted("scaled", 6).groups.all
+    named = {(group.signature.statistic == "max_z", group.defect) for group in groups}
+    assert (True, "invented") in named
+    assert (True, None) not in named
 
 
 def test_a_death_is_a_finding_and_the_search_goes_on() -> None:
@@ -113,6 +127,38 @@ def test_the_verb_writes_scripts_that_show_what_it_found(tmp_path: Path) -> None
     assert group["defect"] is None
     assert "softcap" in group["case"]
     assert group["case"] in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("torch", "shows", "error"),
+    [
+        ("", None, "the process ended with status 2; a negative one is a signal"),
+        ("raise ImportError('gone')", None, "ImportError: gone"),
+        ("sys.exit(importlib.util.find_spec('pinproof_cell') is not None)", False, None),
+        ("import os, signal; sys.argv[1:] and os.kill(os.getpid(), signal.SIGFPE)", True, None),
+    ],
+    ids=["fails where it calls the kernel", "fails", "does not show it", "shows it"],
+)
+def test_a_script_is_run_with_what_the_caller_has_and_without_us(
+    torch: str, shows: bool | None, error: str | None,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What of torch the caller has says how it ends, and a script that fails shows nothing."""
+    (tmp_path / "torch.py").write_text(f"import importlib.util, sys\n{torch}\n")
+    monkeypatch.setenv("PYTHONPATH", f"{SOURCE}{os.pathsep}{tmp_path}")
+    crash = Signature("CRASH", "process", "SIGFPE")
+    text = {"check": "process", "statistic": "SIGFPE", "text": "killed by SIGFPE"}
+    group = Group(crash, Case(1, 0), Answer("CRASH", (text,), "SIGFPE"), 0, Case(1, 0))
+    device = {"capability": "cpu"}
+    found = Found({"version": "2.13.0", "lse_on_empty_rows": 0.0, "device": device})
+    found.groups.add(group)
+    hunt = Hunt(candidate="torch-cpu-flash", device="cpu", seconds=1.0)
+    verb.reproduce(hunt, found, tmp_path / "found")
+    document = verb.document(hunt, found)
+    (told,) = document["groups"]
+    assert (told["shows"], told["script_error"]) == (shows, error)
+    words = {True: "shows it", False: "does NOT show it alone", None: f"FAILED: {error}"}[shows]
+    assert any(line.endswith(words) for line in verb.table(document))
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,7 @@ def script(failure: Failure) -> str:
         'Exit status 1: the defect shows. 0: it does not. 2: the script itself failed.\n"""',
         "from __future__ import annotations",
         "\n".join(_imports(failure)),
-        "sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))",
-        "\n".join(_child()) if deadly else "",
+        "\n".join(_child(signature)) if deadly else "",
         Inliner().definition("pinproof_cell.layout", "Layout") if case.layout != "dense" else "",
         "# The inputs.\n" + "\n".join(inputs.lines(case, failure.seed, failure.device)),
         "# The kernel, called as it was judged.\n" + _kernel(failure),
@@ -68,11 +67,18 @@ def _imports(failure: Failure) -> Iterator[str]:
     if ".py:" not in failure.candidate:
         yield "from types import SimpleNamespace"
     yield ""
+    # From here on: a torch that cannot be imported shows nothing either.
+    yield "sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))"
+    yield ""
     yield "import torch"
 
 
-def _child() -> Iterator[str]:
-    """Yield lines that run the rest in a child, which the defect ends."""
+def _child(signature: Signature) -> Iterator[str]:
+    """Yield lines that run the rest in a child, which the defect ends.
+
+    Where that is by a signal, a child that ends with 2 has failed otherwise.
+    """
+    failed = "" if signature.statistic == "device_lost" else "2 if status == 2 else "
     yield "if sys.argv[1:] != ['child']:"
     yield "    words = [sys.executable, __file__, 'child']"
     yield "    try:"
@@ -80,7 +86,7 @@ def _child() -> Iterator[str]:
     yield "    except subprocess.TimeoutExpired:"
     yield "        status = 'no end'"
     yield "    print(f'the process ended with status {status}; a negative one is a signal')"
-    yield "    sys.exit(status != 0)"
+    yield f"    sys.exit({failed}int(status != 0))"
 
 
 def _kernel(failure: Failure) -> str:
