@@ -81,7 +81,9 @@ def test_a_page_that_was_edited_by_hand_is_named_as_stale(tmp_path: Path) -> Non
 
 def test_a_failing_check_that_no_defect_names_stands_by_its_id_in_the_findings() -> None:
     seen = {"PASS": "a", "UNSUPPORTED": "b", "FAIL": "c", "CRASH": "d"}
-    cases = [{"id": name, "status": status, "case": {}} for status, name in seen.items()]
+    whole = {"case": {"seqlen_q": 1, "seqlen_k": 1}, "findings": [], "signal": None}
+    whole |= {"features": [], "kind": "case"}
+    cases = [{"id": name, "status": status, **whole} for status, name in seen.items()]
     document = {"version": "1", "device": {"name": "X", "capability": "sm_90"}, "cases": cases}
     row = update_docs._judged(candidates.get("triton-ref"), document)
     assert row == ("triton-ref 1", "X", "1", "1", "1 FAIL, 1 CRASH", "`c`, `d`")
