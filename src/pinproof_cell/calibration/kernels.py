@@ -10,6 +10,7 @@ from pinproof_cell.candidates import Candidate
 from pinproof_cell.candidates.provider import Provider
 from pinproof_cell.mutants import everything
 from pinproof_cell.mutants.source import SOURCE
+from pinproof_cell.suite.cases import FEATURES
 
 #: Candidates of a GPU, each asked one case in so many: Triton compiles nearly every one anew.
 ON_CUDA = {
@@ -51,5 +52,5 @@ def _emulated() -> Iterator[Calibrator]:
     for mutant in everything():
         if mutant.control:
             slow = mutant.against == SOURCE
-            kernel = Provider(mutant.id, mutant.make(), origin="emulation")
+            kernel = Provider(mutant.id, mutant.make(), origin="emulation", admits=FEATURES)
             yield Calibrator(kernel, ON_CPU["triton-ref"] if slow else 1)

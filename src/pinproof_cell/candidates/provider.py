@@ -33,18 +33,21 @@ class Provider:
 
     Its optional attributes ``supports`` (a set of feature names) and ``lse_on_empty_rows`` say
     what it admits; without them it admits `DEFAULT` and writes -inf. A set without any type admits
-    fp16 and bf16. With ``backward`` it has gradients.
+    fp16 and bf16. ``admits`` says it in its place. With ``backward`` it has gradients.
     """
 
     name: str
     function: Callable[..., tuple[Tensor, Tensor]]
     origin: str = "provider"
     version: str | None = None
+    admits: frozenset[str] | None = None
 
     @property
     def supports(self) -> frozenset[str]:
         """The features that the callable admits."""
-        named = frozenset(getattr(self.function, "supports", DEFAULT))
+        named = self.admits
+        if named is None:
+            named = frozenset(getattr(self.function, "supports", DEFAULT))
         # Who hands out gradients says so by doing it; the log-sum-exp is part of the contract.
         named = named - {"backward"} | ({"backward"} if self._backward else set())
         return (named if named & TYPES else named | LOW_PRECISION) | {"lse"}

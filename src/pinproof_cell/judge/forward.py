@@ -1,7 +1,7 @@
 """The z-rule: whether an output is what a correct kernel of its precision may compute.
 
 The rule models what such a kernel must commit: P rounded to the input type, one rounding of the
-output, float32 accumulation, and in fp16 the subnormal tail of P. An error is counted in units of
+output, float32 accumulation, the tail of P, and dropout's factor. An error is counted in units of
 that noise, element by element, so that a wrong small row cannot hide behind a large one.
 """
 
@@ -23,6 +23,9 @@ from pinproof_cell.oracle.forward import Truth
 #: and vectorised code flush. In float32 P errs by the exponential of a GPU, ex2.approx: 2^-22.
 ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-22}
 TINY = {torch.bfloat16: 2.0**-126, torch.float16: 2.0**-24, torch.float32: 2.0**-126}
+#: The variance of the tail of P and of dS: in fp16 they are rounded to whole subnormal numbers;
+#: else what lies below 2^-126, the smallest normal number, is 0 for a GPU and for vectorised exp.
+TAIL = {torch.bfloat16: 2.0**-252, torch.float16: 2.0**-48 / 12, torch.float32: 2.0**-252}
 
 PASS, DEGRADED, FAIL = "PASS", "DEGRADED", "FAIL"
 
@@ -51,15 +54,14 @@ def judge(
     empty_lse: float = -math.inf,
     baseline: Tensor | None = None,
     needs_lse: bool = True,
-    dropout: bool = False,
+    dropout: float = 0.0,
 ) -> Judgement:
     """Judge an output (batch, seqlen_q, nheads, headdim) and its log-sum-exp.
 
     `dtype` is the type of the inputs, `empty_lse` what this candidate writes for a row without
-    keys; without `needs_lse` the log-sum-exp may be None. With `dropout` a kernel may have rounded
-    1 / (1 - probability) to the inputs' type. `baseline` is what low-precision PyTorch
-    computes: it feeds flash-attn's own rule, fa_ratio, whose limit is 2; that is shown and never
-    decides.
+    keys; without `needs_lse` the log-sum-exp may be None. `dropout` is its probability. `baseline`
+    is what low-precision PyTorch computes: it feeds flash-attn's own rule, fa_ratio, whose limit
+    is 2; that is shown and never decides.
     """
     if tuple(out.shape) != tuple(truth.out.shape) or out.dtype != dtype:
         found = f"{tuple(out.shape)} {out.dtype}"
@@ -68,7 +70,7 @@ def judge(
     error = out.double() - truth.out
     same = torch.isfinite(out) & torch.isfinite(truth.out)
     error = torch.where(same, error, 0.0)
-    variance = sigma2(truth, dtype)
+    variance = sigma2(truth, dtype, dropout)
     stats = statistics(error, variance, truth, ROUNDOFF[dtype])
     if baseline is not None:
         stats["fa_ratio"] = fa_ratio(error, baseline, truth.out, thresholds.fa_absolute)
@@ -77,10 +79,10 @@ def judge(
         failed += _lse(lse, truth, empty_lse, thresholds, stats)
     failed += _above(stats, thresholds.fail)
     limits = _degraded(truth, variance, ROUNDOFF[dtype], thresholds)
-    if dropout:
-        # Half a unit in the last place of everything; z counts it in units of u / sqrt(3).
-        limits["beta"] += 0.5
-        limits["bias"] += 0.5 * 3**0.5
+    # Of everything in the same direction; z counts it in units of u / sqrt(3).
+    off = factor_error(dropout, dtype) / ROUNDOFF[dtype]
+    limits["beta"] += off
+    limits["bias"] += off * 3**0.5
     degraded = _above(stats, limits)
     # Their limits depend on the case: this is what compares, and what calibration looks at.
     stats |= {f"{name}_share": abs(stats[name]) / limits[name] for name in ("bias", "beta")}
@@ -88,13 +90,25 @@ def judge(
     return Judgement(status, stats, tuple(failed or degraded))
 
 
-def sigma2(truth: Truth, dtype: torch.dtype) -> Tensor:
-    """Return the variance that a correct kernel may have, per element of the output."""
+def sigma2(truth: Truth, dtype: torch.dtype, dropout: float = 0.0) -> Tensor:
+    """Return the variance that a correct kernel may have, per element of the output.
+
+    With `dropout` it may round P twice, before and after P is multiplied by the factor.
+    """
     u = ROUNDOFF[dtype]
-    variance = u * u / 3 * (truth.pv2 + truth.out.square()) + floor(truth).square()
-    if dtype == torch.float16:
-        variance += 2.0**-48 / 12 * truth.subnormal
-    return variance + TINY[dtype] ** 2
+    roundings = 2 if dropout else 1
+    variance = u * u / 3 * (roundings * truth.pv2 + truth.out.square()) + floor(truth).square()
+    variance += (factor_error(dropout, dtype) * truth.out).square()
+    return variance + TAIL[dtype] * truth.tail + TINY[dtype] ** 2
+
+
+def factor_error(dropout: float, dtype: torch.dtype) -> float:
+    """Return by how much dropout's factor, 1 / (1 - `dropout`), may be off, relative to it.
+
+    A kernel computes it in float32, of a probability in float32, and may round it to `dtype`.
+    """
+    single = 1 / (1 - torch.tensor(dropout, dtype=torch.float32))
+    return max(abs(float(x) * (1 - dropout) - 1) for x in (single, single.to(dtype)))
 
 
 def floor(truth: Truth) -> Tensor:

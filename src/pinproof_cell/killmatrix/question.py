@@ -139,11 +139,9 @@ def _provider(name: str, function: Attention, answers: list[str], *, ours: bool 
     for attribute in ("supports", "lse_on_empty_rows"):
         if hasattr(function, attribute):
             setattr(witness, attribute, getattr(function, attribute))
-    if ours:
-        witness.supports = FEATURES
     if hasattr(function, "backward"):
         witness.backward = witnessed(function.backward)
-    return Provider(name, witness)
+    return Provider(name, witness, admits=FEATURES if ours else None)
 
 
 def digest(answer: Iterable[Any]) -> str:

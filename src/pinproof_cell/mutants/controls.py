@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pinproof_cell.mutants.emulation import HONEST, Backward, Kernel, Problem, changed
-from pinproof_cell.mutants.emulation.gradient import of_keys
+from pinproof_cell.mutants.emulation.gradient import of_keys, of_queries, probabilities
 from pinproof_cell.mutants.emulation.softmax import (
     Partial,
     State,
@@ -27,6 +27,7 @@ from pinproof_cell.mutants.emulation.softmax import (
     seen,
     sunk,
     weighed,
+    weights,
 )
 from pinproof_cell.mutants.mutant import Family
 
@@ -56,6 +57,47 @@ def _noisy_exp(logits: Tensor, anchor: Tensor) -> Tensor:
     """Return the exponential with a relative error of 2^-20 that depends on its bits."""
     p = torch.exp(logits - anchor[..., None])
     return p * (1 + torch.sin(p * 1e6) * 2.0**-20)
+
+
+def _flushed(p: Tensor) -> Tensor:
+    """Return `p` as a GPU's ex2.approx.ftz leaves it: 0 below the smallest normal number."""
+    return p.masked_fill(p.abs() < 2.0**-126, 0.0)
+
+
+def _flushed_exp(logits: Tensor, anchor: Tensor) -> Tensor:
+    return _flushed(weights(logits, anchor))
+
+
+def _flushed_again(logits: Tensor, lse: Tensor) -> Tensor:
+    return _flushed(probabilities(logits, lse))
+
+
+def _rounded_early(state: State, tile: Tile) -> State:
+    """Round P before dropout's factor multiplies it, and again after."""
+    top = torch.maximum(state.maximum, tile.scores.amax(-1))
+    p = weights(tile.scores, anchored(top))
+    shrink = torch.exp(state.maximum - anchored(top))
+    out = state.out * shrink[..., None] + weighed(rounded(p, tile.dtype), tile)
+    return State(out, top, state.total * shrink + p.sum(-1))
+
+
+def _rounded_factor(problem: Problem) -> Tensor | None:
+    """Draw the mask, with dropout's factor in the input type."""
+    drawn = dropped(problem)
+    return drawn if drawn is None else rounded(drawn, problem.dtype)
+
+
+def _of_rounded(p: Tensor, off: Tensor, problem: Problem) -> Tensor:
+    """Return dS, already scaled, from P in the input type, as torch's efficient kernel does."""
+    return rounded(p, problem.dtype) * off * problem.scale
+
+
+def _dq_of_scaled(ds: Tensor, problem: Problem) -> Tensor:
+    return of_queries(ds, replace(problem, scale=1.0))
+
+
+def _dk_of_scaled(ds: Tensor, problem: Problem) -> Tensor:
+    return of_keys(ds, replace(problem, scale=1.0))
 
 
 def _lazy(state: State, tile: Tile) -> State:
@@ -176,6 +218,28 @@ MUTANTS = (
     _control("block-32", "", "tiles of 32 keys", block=32),
     _control("block-128", "", "tiles of 128 keys", block=128),
     _control("noisy-exp", "", "an exponential good to 2^-20", fold=partial(fold, weigh=_noisy_exp)),
+    _control(
+        "tails-flushed",
+        "",
+        "what lies below 2^-126 is 0",
+        fold=partial(fold, weigh=_flushed_exp),
+        backward_steps=Backward(
+            probabilities=_flushed_again, quantize=lambda x, dtype: _flushed(rounded(x, dtype))
+        ),
+    ),
+    _control(
+        "rounded-early",
+        "",
+        "P in the input type throughout, dS scaled before it is rounded",
+        dropped=_rounded_factor,
+        fold=_rounded_early,
+        backward_steps=Backward(
+            dropped=_rounded_factor,
+            of_scores=_of_rounded,
+            of_queries=_dq_of_scaled,
+            of_keys=_dk_of_scaled,
+        ),
+    ),
     _control("maximum-lags", "", "rescaled when it grows by 2^8", fold=_lazy),
     _control("sink-as-split", "", "the sink is merged as a split", sunk=_sink_as_split),
     _control("sink-not-on-empty", "B33", "rows without keys have LSE -inf", sunk=_not_on_empty),

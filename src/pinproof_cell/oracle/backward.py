@@ -20,14 +20,14 @@ class Gradient:
     units of u^2/3 that comes before the last rounding: of P and dS rounded to the input type, of
     delta = O dO from a rounded O, and of each query head's share where a group sums several.
     ``magnitude`` is the sum of absolute products, which bounds errors of float32 accumulation;
-    ``squares`` the sum of the other factor's squares over the visible pairs, for subnormal P and
-    dS. Where it is 0 the gradient is exactly 0: nobody sees that row.
+    ``tail`` the sum over the visible pairs of the squares of what a change of P or of dS, however
+    small these are, changes. Where it is 0 the gradient is exactly 0: nobody sees that row.
     """
 
     value: Tensor
     spread: Tensor
     magnitude: Tensor
-    squares: Tensor
+    tail: Tensor
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _rows(call: Call, products: Tensor, start: int, keep: Tensor | None) -> _Row
 def _chunk(
     rows: _Rows, queries: Tensor, grads: Tensor, keys: Tensor, values: Tensor, scale: float
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return value, spread, magnitude and squares of dQ, and what these rows add to dK and dV.
+    """Return value, spread, magnitude and tail of dQ, and what these rows add to dK and dV.
 
     Inside: p after dropout, dp = dO V^T before it, ds the gradient of the scaled product,
     bent = P bend; noise is the variance of delta, in units of u^2/3.
@@ -176,15 +176,17 @@ def _chunk(
         grads.abs() @ values.abs().transpose(2, 3) * rows.weights
         + (out * grads).abs().sum(-1, keepdim=True)
     )
-    # A kernel may round P and dS before it divides by what dropout leaves.
+    # A kernel may round P and dS before it divides by what dropout leaves; dS before or after it
+    # is scaled; and P before dP - delta multiplies it.
     pairs = rows.seen.double().expand_as(p) * rows.loudest**2
+    tails = pairs * (1 + scale**2) + rows.seen * (scale * rows.bend * (dp - delta)).square()
     across = ds.transpose(2, 3)
     return (
         (
             scale * (ds @ keys),
             scale**2 * (ds.square() @ keys.square() + noise * (bent @ keys).square()),
             scale * (bulk @ keys.abs()),
-            pairs @ keys.square(),
+            tails @ keys.square(),
         ),
         (
             scale * (across @ queries),
@@ -194,7 +196,7 @@ def _chunk(
                 + bent.square().transpose(2, 3) @ (noise * queries.square())
             ),
             scale * (bulk.transpose(2, 3) @ queries.abs()),
-            pairs.transpose(2, 3) @ queries.square(),
+            tails.transpose(2, 3) @ queries.square(),
         ),
         (
             p.transpose(2, 3) @ grads,
@@ -207,11 +209,10 @@ def _chunk(
 
 def _gradient(terms: list[Tensor], group: int) -> Gradient:
     """Sum the heads of each group, and their variances; a kernel may round each head's share."""
-    value, spread, magnitude, squares = terms
+    value, spread, magnitude, tail = terms
     if group > 1:
         spread = spread + value.square()
     summed = [
-        x.unflatten(1, (-1, group)).sum(2).transpose(1, 2)
-        for x in (value, spread, magnitude, squares)
+        x.unflatten(1, (-1, group)).sum(2).transpose(1, 2) for x in (value, spread, magnitude, tail)
     ]
     return Gradient(*summed)

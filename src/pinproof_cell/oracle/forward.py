@@ -18,8 +18,8 @@ CHUNK = 1 << 24
 class Truth:
     """What attention is, in float64, and what a correct kernel's rounding depends on.
 
-    ``out``, ``pv2`` = P^2 V^2, ``pav`` = P |V| and ``subnormal`` = e^(2(m - LSE)) times the sum of
-    V^2 over the visible keys (m: the row's largest logit, or its sink) are (batch, seqlen_q,
+    ``out``, ``pv2`` = P^2 V^2, ``pav`` = P |V| and ``tail`` = e^(2(m - LSE)) times the sum of V^2
+    over the visible keys (m: the row's largest logit, or its sink) are (batch, seqlen_q,
     nheads, headdim_v); ``lse``, in which a sink has its share, and ``row_maximum``, in which it has
     none, are (batch, nheads, seqlen_q), -inf for a row that sees nothing. ``largest_logit`` is the
     largest visible |logit| of all, ``logit_error`` and ``levels`` what `oracle.rounding`
@@ -31,7 +31,7 @@ class Truth:
     row_maximum: Tensor
     pv2: Tensor
     pav: Tensor
-    subnormal: Tensor
+    tail: Tensor
     largest_logit: float
     logit_error: float
     levels: int
@@ -94,7 +94,7 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
         logit = max(logit, largest(scores, seen))
         levels = max(levels, rounding.levels(scores, seen))
     joined = [torch.cat(column, dim=2) for column in zip(*parts, strict=True)]
-    out, pv2, pav, subnormal = (x.transpose(1, 2) for x in joined[:4])
+    out, pv2, pav, tail = (x.transpose(1, 2) for x in joined[:4])
     lse, row_maximum = joined[4:]
     return Truth(
         out=out,
@@ -102,7 +102,7 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
         row_maximum=row_maximum,
         pv2=pv2,
         pav=pav,
-        subnormal=subnormal,
+        tail=tail,
         largest_logit=logit,
         logit_error=rounding.of_logits(call, logit, product),
         levels=levels,
@@ -114,7 +114,7 @@ def joined(truths: list[Truth]) -> Truth:
     """Return the truths of single sequences as that of one batch, row after row."""
     rows = {
         name: torch.cat([getattr(truth, name) for truth in truths], dim=axis)
-        for names, axis in ((("out", "pv2", "pav", "subnormal"), 1), (("lse", "row_maximum"), 2))
+        for names, axis in ((("out", "pv2", "pav", "tail"), 1), (("lse", "row_maximum"), 2))
         for name in names
     }
     return Truth(
@@ -145,7 +145,7 @@ def visible(distance: Tensor, limits: tuple[int, int]) -> Tensor:
 def _rows(
     scores: Tensor, seen: Tensor, values: Tensor, sinks: Tensor | None, weights: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Return out, pv2, pav, subnormal, lse and row maximum of some rows.
+    """Return out, pv2, pav, tail, lse and row maximum of some rows.
 
     `weights` is what dropout makes of each key: 0, or 1 / (1 - probability).
     """

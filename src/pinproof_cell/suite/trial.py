@@ -90,7 +90,7 @@ class Trial:
             empty_lse=self.candidate.lse_on_empty_rows,
             baseline=wanted.baseline,
             needs_lse="lse" in self.candidate.supports,
-            dropout=wanted.call.dropout > 0,
+            dropout=wanted.call.dropout,
         )
 
     def judge_gradients(self, found: Sequence[Tensor], wanted: Gradients) -> Judgement:

@@ -122,14 +122,14 @@ def test_the_spread_is_the_variance_of_rounded_kernels() -> None:
 
 
 def test_nothing_to_see_is_exactly_zero() -> None:
-    """Queries without keys, keys without queries and lengths of 0 have gradient and squares 0."""
+    """Queries without keys, keys without queries and lengths of 0 have gradient and tail 0."""
     dout, q, k, v = draw(9, 4, 2)
     truth = oracle_backward.backward(dout, Call(q=q, k=k, v=v, causal=True))
     assert not truth.dq.value[:, :5].any()
-    assert not truth.dq.squares[:, :5].any()
+    assert not truth.dq.tail[:, :5].any()
     far = oracle_backward.backward(dout[:, :2], Call(q=q[:, :2], k=k, v=v, window_size=(1, 0)))
     assert not far.dk.value[:, 0].any()
-    assert not far.dv.squares[:, 0].any()
+    assert not far.dv.tail[:, 0].any()
     none = oracle_backward.backward(dout, Call(q=q, k=k[:, :0], v=v[:, :0]))
     assert not none.dq.value.any()
     assert none.dk.value.shape == (2, 0, 2, 8)

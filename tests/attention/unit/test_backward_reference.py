@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from emulated_backward import SOME
+from emulated import SOME
 from hypothesis import given, settings
 from random_cases import cases, keep_for
 

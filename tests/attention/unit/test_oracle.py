@@ -27,7 +27,7 @@ def test_rows_without_keys() -> None:
     assert truth.empty.flatten().tolist() == [True, True, False, False]
     assert not truth.out[:, :2].any()
     assert not truth.pv2[:, :2].any()
-    assert not truth.subnormal[:, :2].any()
+    assert not truth.tail[:, :2].any()
 
 
 def test_chunks_change_nothing() -> None:
@@ -40,7 +40,7 @@ def test_chunks_change_nothing() -> None:
     finally:
         oracle.CHUNK = saved
     torch.testing.assert_close(whole.out, parts.out)
-    torch.testing.assert_close(whole.subnormal, parts.subnormal)
+    torch.testing.assert_close(whole.tail, parts.tail)
     assert whole.largest_logit == pytest.approx(parts.largest_logit)
 
 

@@ -27,6 +27,11 @@ def delta(out: Tensor, dout: Tensor) -> Tensor:
     return (out * dout).sum(-1, keepdim=True)
 
 
+def of_scores(p: Tensor, off: Tensor, problem: Problem) -> Tensor:
+    """Return the gradient of the scores from P and dP - delta."""
+    return p * off
+
+
 def bend(problem: Problem) -> Tensor | None:
     """Return the derivative of the softcap at each logit: 1 - tanh^2."""
     if not problem.softcap:
@@ -82,6 +87,7 @@ class Backward:
     stored: Callable[[Tensor, Problem], Tensor] = stored
     probabilities: Callable[[Tensor, Tensor], Tensor] = probabilities
     delta: Callable[[Tensor, Tensor], Tensor] = delta
+    of_scores: Callable[[Tensor, Tensor, Problem], Tensor] = of_scores
     bend: Callable[[Problem], Tensor | None] = bend
     dropped: Callable[[Problem], Tensor | None] = softmax.dropped
     quantize: Callable[[Tensor, torch.dtype], Tensor] = rounded
@@ -100,7 +106,7 @@ class Backward:
         dropped = self.dropped(problem)
         if dropped is not None:
             dp = dp * dropped
-        ds = p * (dp - self.delta(out, dout))
+        ds = self.of_scores(p, dp - self.delta(out, dout), problem)
         bend = self.bend(problem)
         if bend is not None:
             ds = ds * bend

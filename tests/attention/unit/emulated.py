@@ -1,4 +1,4 @@
-"""The gradients of a case as the emulated kernel, or one of its mutants, computes them."""
+"""What the emulated kernel, or one of its mutants, computes in a case, and what is said of that."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import functools
 import torch
 from torch import Tensor
 
+from pinproof_cell.candidates.provider import Provider
+from pinproof_cell.judge import thresholds
 from pinproof_cell.mutants import Attention, everything
 from pinproof_cell.suite import inputs
-from pinproof_cell.suite.cases import Case
+from pinproof_cell.suite.cases import FEATURES, Case
+from pinproof_cell.suite.examine import examine
 from pinproof_cell.suite.grid import PLAIN
+from pinproof_cell.suite.guard import Guarded
+from pinproof_cell.suite.trial import Result
 
 # Small products gain nothing from threads, and lose much where the machine is busy.
 torch.set_num_threads(1)
@@ -35,3 +40,9 @@ def gradients(case: Case, mutant: str = "honest") -> tuple[Tensor, Tensor, Tenso
     attention = kernel(mutant)
     answer = attention(call.q, call.k, call.v, **call.keywords())
     return attention.backward(dout, call.q, call.k, call.v, *answer, **call.keywords())
+
+
+def examined(mutant: str, case: Case) -> Result:
+    """Return what the judge says of the mutant's answer to a case."""
+    candidate = Guarded(Provider(mutant, kernel(mutant), admits=FEATURES))
+    return examine(candidate, case, seed=0, device="cpu", thresholds=thresholds.load("sm_90"))
