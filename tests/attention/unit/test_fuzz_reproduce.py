@@ -44,11 +44,13 @@ TRAINED = [
     Case(64, 1, 32, 8, 1, kind="peaked", backward=True),
     Case(20, 9, 8, head_dim_v=16, causal=True, dtype="fp32", kind="outlier", backward=True),
     Case(30, 30, 16, 4, 2, layout="varlen", lengths=((30, 30), (4, 9)), sinks=True, backward=True),
+    Case(28, 8, 8, softcap=50.0, scale=16.0, dtype="fp16", kind="shifted", backward=True),
 ]
 
 DROPPED = [
     Case(20, 40, 16, causal=True, dropout=0.3, kind="peaked"),
     Case(9, 12, 16, heads=4, layout="varlen", lengths=((9, 12), (3, 5)), dropout=0.17),
+    Case(30, 40, 16, dropout=0.9, dtype="fp16", kind="edge"),
 ]
 
 

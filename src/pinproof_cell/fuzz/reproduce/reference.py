@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
-from pinproof_cell.judge.forward import ROUNDOFF, TINY
+from pinproof_cell.judge.forward import ROUNDOFF, TAIL, TINY, factor_error
 from pinproof_cell.suite.cases import Case
 from pinproof_cell.suite.inputs import DTYPES
 
@@ -85,19 +83,30 @@ def output(case: Case, statistic: str, error: float) -> Iterator[str]:
         return
     yield f"u, seen = {ROUNDOFF[dtype]!r}, {_rows('s.isfinite().any(-1)')}"
     yield "# What a correct kernel rounds: P, the output, and float32 sums."
-    yield f"var = u * u / 3 * ({_rows('p**2 @ v**2')} + ref**2)"
+    roundings = "2 * " * bool(case.dropout)
+    yield f"var = u * u / 3 * ({roundings}{_rows('p**2 @ v**2')} + ref**2)"
     floor = 8 + max(keys for _, keys in case.sequences) / 128 + error
     yield f"var += ({floor:.6g} * 2.0**-24 * {_rows('p @ v.abs()')}) ** 2"
-    if dtype == torch.float16:
-        yield "# And P below 2^-14, which fp16 keeps with an absolute error."
-        yield "# (The largest logit of a row, or its sink, is what P is taken relative to.)"
-        top = "torch.nn.functional.pad(s, (0, 1), value=-torch.inf).amax(-1)"
-        if case.sinks:
-            top = f"torch.maximum({top}, sinks.double()[:, None])"
-        tail = f"torch.exp(2 * ({top} - lse))[..., None].nan_to_num(0.0)"
-        yield f"var += 2.0**-48 / 12 * {_rows(f'{tail} * (s.isfinite().double() @ v**2)')}"
+    if case.dropout:
+        yield f"var += ({factor_error(case.dropout, dtype)!r} * ref) ** 2  # 1 / (1 - probability)"
+    yield "# And where the range of P ends: below 2^-14 in fp16, else at 2^-126."
+    yield f"var += {TAIL[dtype]!r} * {_tail(case)}"
     yield f"z = (found - ref).nan_to_num() / (var + {TINY[dtype]!r} ** 2).sqrt()"
     yield f"value = float({OF_Z[statistic]})"
+
+
+def _tail(case: Case) -> str:
+    """Return the expression of `oracle.forward.Truth.tail` over all rows."""
+    # The largest logit of a row, or its sink, is what P is taken relative to.
+    top = "torch.nn.functional.pad(s, (0, 1), value=-torch.inf).amax(-1)"
+    if case.sinks:
+        top = f"torch.maximum({top}, sinks.double()[:, None])"
+    spread = f"torch.exp(2 * ({top} - lse))[..., None].nan_to_num(0.0)"
+    if not case.dropout:
+        return _rows(f"{spread} * (s.isfinite().double() @ v**2)")
+    pairs = f"(keep & s.isfinite()).double() / {1 - case.dropout!r} ** 2"
+    each = f"({spread} * ({pairs} @ v**2)).transpose(0, 1)"
+    return f"torch.cat([{each} for (p, v, lse, s), keep in zip(parts, kept)])"
 
 
 def log_sum_exp(case: Case, statistic: str, error: float, empty: float) -> Iterator[str]:
@@ -124,59 +133,8 @@ def _number(value: float) -> str:
 def gradient(case: Case, statistic: str, error: float) -> Iterator[str]:
     """Yield lines that set `value` to a statistic of one gradient, such as dk_max_z."""
     name, _, what = statistic.partition("_")
-    dtype, group = DTYPES[case.dtype], case.heads // case.heads_k
-    scale = case.head_dim**-0.5 if case.scale is None else case.scale
-    dropped = ", lse, keep" * bool(case.dropout)
-    yield f"def differentiate(q, k, p, v, s, dout{dropped}):"
-    yield "    q, k, dout = (x.double().transpose(0, 1) for x in (q, k, dout))"
-    if group > 1:
-        yield f"    k = k.repeat_interleave({group}, 0)"
-    yield "    seen, back = s.isfinite().double(), (1, 2)"
-    yield "    o, whole = (p @ v) * dout, p"
-    yield "    dp, delta = dout @ v.transpose(*back), o.sum(-1, keepdim=True)"
-    yield "    sums = dout.abs() @ v.abs().transpose(*back)"
-    if case.dropout:
-        left = 1 - case.dropout
-        yield "    whole = torch.exp(s - lse.masked_fill(lse.isinf(), 0.0)[..., None])"
-        yield f"    dp, sums = dp * keep / {left!r}, sums * keep / {left!r}"
-        yield f"    seen = seen / {left!r} ** 2"
-    yield "    noise = o.square().sum(-1, keepdim=True)"
-    yield "    bulk = whole * (sums + o.abs().sum(-1, keepdim=True))"
-    if case.softcap:
-        yield f"    bent = torch.tanh(q @ k.transpose(*back) * {scale!r} / {case.softcap})"
-        yield "    whole = whole * (1 - bent**2)"
-    yield "    ds = whole * (dp - delta)"
-    columns = {
-        "dq": (
-            f"{scale!r} * (ds @ k)",
-            f"{scale!r} ** 2 * (ds**2 @ k**2 + noise * (whole @ k) ** 2)",
-            f"{scale!r} * (bulk @ k.abs())",
-            "seen @ k**2",
-        ),
-        "dk": (
-            f"{scale!r} * (ds.transpose(*back) @ q)",
-            f"{scale!r} ** 2 * ((ds**2).transpose(*back) @ q**2"
-            " + (whole**2).transpose(*back) @ (noise * q**2))",
-            f"{scale!r} * (bulk.transpose(*back) @ q.abs())",
-            "seen.transpose(*back) @ q**2",
-        ),
-        "dv": (
-            "p.transpose(*back) @ dout",
-            "(p**2).transpose(*back) @ dout**2",
-            "p.transpose(*back) @ dout.abs()",
-            "seen.transpose(*back) @ dout**2",
-        ),
-    }[name]
-    for word, column in zip(("value", "spread", "size", "squares"), columns, strict=True):
-        yield f"    {word} = {column}"
-    if group > 1:
-        yield "    spread = spread + value**2  # each head's share may be rounded" * (name != "dq")
-    yield "    terms = [value, spread, size, squares]"
-    if group > 1 and name != "dq":
-        yield f"    terms = [x.unflatten(0, (-1, {group})).sum(1) for x in terms]"
-    yield "    return [x.transpose(0, 1) for x in terms]"
-    yield ""
-    yield ""
+    dtype = DTYPES[case.dtype]
+    yield from _differentiate(case, name)
     count = [queries for queries, _ in case.sequences]
     rows = "dout" if case.layout == "dense" else f"dout.split({count})"
     yield "pieces = ["
@@ -188,14 +146,80 @@ def gradient(case: Case, statistic: str, error: float) -> Iterator[str]:
         yield "    differentiate(q, k, p, v, s, rows)"
         yield f"    for (q, k, _), (p, v, _, s), rows in zip(sequences, parts, {rows})"
     yield "]"
-    yield "ref, spread, size, squares = (torch.cat(columns) for columns in zip(*pieces))"
+    yield "ref, spread, size, tail = (torch.cat(columns) for columns in zip(*pieces))"
     yield f"found = {name}.double().reshape(ref.shape)"
     if what == "non_finite":
         yield "value = int((found.isfinite() != ref.isfinite()).sum())"
         return
     floor = 8 + max(max(pair) for pair in case.sequences) / 128 + error
-    yield f"u, seen = {ROUNDOFF[dtype]!r}, squares.sum(-1) > 0"
+    yield f"u, seen = {ROUNDOFF[dtype]!r}, tail.sum(-1) > 0"
     yield f"var = u * u / 3 * (spread + ref**2) + ({floor:.6g} * 2.0**-24 * size) ** 2"
-    yield f"var += {'2.0**-48 / 12' if dtype == torch.float16 else '2.0**-252'} * squares"
-    yield f"z = (found - ref).nan_to_num() / (var + {TINY[dtype]!r} ** 2).sqrt()"
+    yield f"var += {TAIL[dtype]!r} * tail + {TINY[dtype]!r} ** 2"
+    yield "z = (found - ref).nan_to_num() / var.sqrt()"
     yield f"value = float({OF_Z[what]})"
+
+
+def _differentiate(case: Case, name: str) -> Iterator[str]:
+    """Yield a function that returns gradient `name`, its spread, size and tail of one sequence."""
+    group = case.heads // case.heads_k
+    scale = case.head_dim**-0.5 if case.scale is None else case.scale
+    dropped = ", lse, keep" * bool(case.dropout)
+    yield f"def differentiate(q, k, p, v, s, dout{dropped}):"
+    yield "    q, k, dout = (x.double().transpose(0, 1) for x in (q, k, dout))"
+    if group > 1:
+        yield f"    k = k.repeat_interleave({group}, 0)"
+    yield "    seen, bend, back = s.isfinite().double(), 1.0, (1, 2)"
+    yield "    o, whole, tail = (p @ v) * dout, p, seen"
+    yield "    dp, delta = dout @ v.transpose(*back), o.sum(-1, keepdim=True)"
+    yield "    sums = dout.abs() @ v.abs().transpose(*back)"
+    if case.dropout:
+        left = 1 - case.dropout
+        yield "    whole = torch.exp(s - lse.masked_fill(lse.isinf(), 0.0)[..., None])"
+        yield f"    dp, sums = dp * keep / {left!r}, sums * keep / {left!r}"
+        yield f"    tail = seen / {left!r} ** 2"
+    yield "    noise = o.square().sum(-1, keepdim=True)"
+    yield "    bulk = whole * (sums + o.abs().sum(-1, keepdim=True))"
+    if case.softcap:
+        bent = f"torch.tanh(q @ k.transpose(*back) * {scale!r} / {case.softcap})"
+        yield f"    bend = 1 - {bent} ** 2"
+    yield "    whole, off = whole * bend, dp - delta"
+    yield "    ds = whole * off"
+    if name != "dv":
+        yield f"    tail = tail * (1 + {scale!r} ** 2) + seen * ({scale!r} * bend * off) ** 2"
+    for word, column in zip(
+        ("value", "spread", "size", "tail"), _columns(scale)[name], strict=True
+    ):
+        yield f"    {word} = {column}"
+    if group > 1:
+        yield "    spread = spread + value**2  # each head's share may be rounded" * (name != "dq")
+    yield "    terms = [value, spread, size, tail]"
+    if group > 1 and name != "dq":
+        yield f"    terms = [x.unflatten(0, (-1, {group})).sum(1) for x in terms]"
+    yield "    return [x.transpose(0, 1) for x in terms]"
+    yield ""
+    yield ""
+
+
+def _columns(scale: float) -> dict[str, tuple[str, str, str, str]]:
+    """Return value, spread, size and tail of each gradient, as `oracle.backward` has them."""
+    return {
+        "dq": (
+            f"{scale!r} * (ds @ k)",
+            f"{scale!r} ** 2 * (ds**2 @ k**2 + noise * (whole @ k) ** 2)",
+            f"{scale!r} * (bulk @ k.abs())",
+            "tail @ k**2",
+        ),
+        "dk": (
+            f"{scale!r} * (ds.transpose(*back) @ q)",
+            f"{scale!r} ** 2 * ((ds**2).transpose(*back) @ q**2"
+            " + (whole**2).transpose(*back) @ (noise * q**2))",
+            f"{scale!r} * (bulk.transpose(*back) @ q.abs())",
+            "tail.transpose(*back) @ q**2",
+        ),
+        "dv": (
+            "p.transpose(*back) @ dout",
+            "(p**2).transpose(*back) @ dout**2",
+            "p.transpose(*back) @ dout.abs()",
+            "tail.transpose(*back) @ dout**2",
+        ),
+    }
