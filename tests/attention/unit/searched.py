@@ -67,6 +67,11 @@ def raising(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, 
 
 
 @as_right
+def losing(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+@as_right
 def in_float(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
     out, lse = right(q, k, v, **arguments)
     return out.float(), lse

@@ -159,10 +159,20 @@ def test_a_script_ends_with_0_for_a_kernel_without_the_defect(
     assert ended.value.code == 0
 
 
-def test_a_kernel_that_raises_is_shown_and_one_that_does_not_is_not(tmp_path: Path) -> None:
-    signature = Signature("ERROR", "call", "raises")
+@pytest.mark.parametrize(
+    ("signature", "expected"),
+    [
+        (Signature("ERROR", "call", "raises"), {"raising": 1, "scaled": 0}),
+        (Signature("CRASH", "process", "device_lost"), {"losing": 1, "raising": 2, "scaled": 0}),
+    ],
+    ids=str,
+)
+def test_a_kernel_that_raises_is_shown_and_one_that_does_not_is_not(
+    signature: Signature, expected: dict[str, int], tmp_path: Path
+) -> None:
+    """Of a device that is lost a CUDA error alone tells."""
     statuses = {}
-    for name in ("raising", "scaled"):
+    for name in expected:
         path = tmp_path / f"{name}.py"
         told = failure(f"{SEARCHED}:{name}", Case(4, 4), signature, {"text": "bad day"})
         path.write_text(script(told))
@@ -172,7 +182,7 @@ def test_a_kernel_that_raises_is_shown_and_one_that_does_not_is_not(tmp_path: Pa
             capture_output=True,
             check=False,
         ).returncode
-    assert statuses == {"raising": 1, "scaled": 0}
+    assert statuses == expected
 
 
 KNOWN = {

@@ -68,7 +68,9 @@ def _imports(failure: Failure) -> Iterator[str]:
         yield "from types import SimpleNamespace"
     yield ""
     # From here on: a torch that cannot be imported shows nothing either.
-    yield "sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2))"
+    lost = failure.signature.statistic == "device_lost"
+    status = "1 if 'CUDA error' in str(error[1]) else 2" if lost else "2"
+    yield f"sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit({status}))"
     yield ""
     yield "import torch"
 
@@ -76,9 +78,9 @@ def _imports(failure: Failure) -> Iterator[str]:
 def _child(signature: Signature) -> Iterator[str]:
     """Yield lines that run the rest in a child, which the defect ends.
 
-    Where that is by a signal, a child that ends with 2 has failed otherwise.
+    A child that ends with 2 has failed otherwise, but where the kernel itself ends with a status.
     """
-    failed = "" if signature.statistic == "device_lost" else "2 if status == 2 else "
+    failed = "" if signature.statistic == "exit" else "2 if status == 2 else "
     yield "if sys.argv[1:] != ['child']:"
     yield "    words = [sys.executable, __file__, 'child']"
     yield "    try:"
@@ -197,6 +199,7 @@ def _asked(failure: Failure) -> Iterator[str]:
         yield "dq, dk, dv = backward(out, lse)"
     if signature.status in DEADLY:
         yield "dq, dk, dv = backward(out, lse)" if case.backward else ""
+        yield "torch.cuda.synchronize()" if failure.device == "cuda" else ""
         yield "print('the call came back')"
         return
     if signature.check == "determinism":
