@@ -59,7 +59,6 @@ def judge(
             failed.append(Finding("contract", "shape", text))
             continue
         own = statistics(found, wanted, sigma2(wanted, truth, dtype))
-        rows = int(visible(wanted).sum())
         stats |= {f"{name.lower()}_{key}": value for key, value in own.items()}
         if baseline is not None:
             error = (found.double() - wanted.value).nan_to_num(0.0, 0.0, 0.0)
@@ -67,7 +66,8 @@ def judge(
             stats[f"{name.lower()}_fa_ratio"] = fa_ratio(error, plain, wanted.value)
         failed += _non_finite(name, found, wanted.value)
         failed += _above(name, own, thresholds.backward_fail)
-        degraded += _above(name, own, _of_few(rows, thresholds.backward_degraded))
+        limits = thresholds.backward_degraded
+        degraded += _above(name, own, _of_few(wanted, limits) if name == "dQ" else limits)
     status = FAIL if failed else DEGRADED if degraded else PASS
     return Judgement(status, stats, tuple(failed or degraded))
 
@@ -105,10 +105,11 @@ def visible(gradient: Gradient) -> Tensor:
     return gradient.tail.sum(-1) > 0
 
 
-def _of_few(rows: int, limits: Mapping[str, float]) -> dict[str, float]:
-    """Return the limits for so many rows: what one may be off, the mean of few may be too."""
+def _of_few(gradient: Gradient, limits: Mapping[str, float]) -> dict[str, float]:
+    """Return the limits of a gradient whose rows err as one each: so may the mean of few rows."""
+    rows = max(int(visible(gradient).sum()), 1)
     most, mean = limits["row_rms"] ** 2, limits["rms"] ** 2
-    return {**limits, "rms": (mean + (most - mean) / max(rows, 1)) ** 0.5}
+    return {**limits, "rms": (mean + (most - mean) / rows) ** 0.5}
 
 
 def _above(name: str, stats: Mapping[str, float], limits: Mapping[str, float]) -> Iterator[Finding]:

@@ -78,9 +78,10 @@ def judge(
     if needs_lse or lse is not None:
         failed += _lse(lse, truth, empty_lse, thresholds, stats)
     failed += _above(stats, thresholds.fail)
-    limits = _degraded(truth, variance, ROUNDOFF[dtype], thresholds)
-    # Of everything in the same direction; z counts it in units of u / sqrt(3).
+    # Dropout's factor is off everywhere by as much: z counts that in units of u / sqrt(3).
     off = factor_error(dropout, dtype) / ROUNDOFF[dtype]
+    apart = variance - (off * ROUNDOFF[dtype] * truth.out).square()
+    limits = _degraded(truth, apart, ROUNDOFF[dtype], thresholds)
     limits["beta"] += off
     limits["bias"] += off * 3**0.5
     degraded = _above(stats, limits)
@@ -108,7 +109,9 @@ def factor_error(dropout: float, dtype: torch.dtype) -> float:
     A kernel computes it in float32, of a probability in float32, and may round it to `dtype`.
     """
     single = 1 / (1 - torch.tensor(dropout, dtype=torch.float32))
-    return max(abs(float(x) * (1 - dropout) - 1) for x in (single, single.to(dtype)))
+    # Beyond the range of `dtype` it is rounded by nobody.
+    possible = [float(x) for x in (single, single.to(dtype)) if torch.isfinite(x)]
+    return max((abs(factor * (1 - dropout) - 1) for factor in possible), default=0.0)
 
 
 def floor(truth: Truth) -> Tensor:

@@ -177,7 +177,8 @@ def _chunk(
         + (out * grads).abs().sum(-1, keepdim=True)
     )
     # A kernel may round P and dS before it divides by what dropout leaves; dS before or after it
-    # is scaled; and P before dP - delta multiplies it.
+    # is scaled; and P before dP - delta multiplies it. What is dropped adds nothing to dV.
+    left = (rows.seen * rows.weights.square()).expand_as(p)
     pairs = rows.seen.double().expand_as(p) * rows.loudest**2
     tails = pairs * (1 + scale**2) + rows.seen * (scale * rows.bend * (dp - delta)).square()
     across = ds.transpose(2, 3)
@@ -202,7 +203,7 @@ def _chunk(
             p.transpose(2, 3) @ grads,
             p.square().transpose(2, 3) @ grads.square(),
             p.transpose(2, 3) @ grads.abs(),
-            pairs.transpose(2, 3) @ grads.square(),
+            left.transpose(2, 3) @ grads.square(),
         ),
     )
 

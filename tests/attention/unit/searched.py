@@ -112,3 +112,28 @@ def half_dropped(
 
 
 half_dropped.supports = FEATURES - {"backward", "deterministic"}  # type: ignore[attr-defined]
+
+
+def dropped_gradients(
+    q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0, **arguments: Any
+) -> tuple[Tensor, Tensor]:
+    """Drop as one should; the gradients are half of what they should be."""
+    call = Call(q=q, k=k, v=v, dropout=dropout, **arguments)
+    truth = oracle.attention(call, _left_in(q, k, dropout))
+    return truth.out.to(q.dtype), truth.lse.float()
+
+
+def _left_in(q: Tensor, k: Tensor, dropout: float) -> Tensor:
+    return torch.rand(q.shape[0], q.shape[2], q.shape[1], k.shape[1]) >= dropout
+
+
+def _half_of_dropped(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, **arguments: Any
+) -> Any:
+    call = Call(q=q, k=k, v=v, **arguments)
+    truth = gradients.backward(dout, call, _left_in(q, k, call.dropout))
+    return tuple((0.5 * x.value).to(q.dtype) for x in (truth.dq, truth.dk, truth.dv))
+
+
+dropped_gradients.supports = FEATURES - {"varlen", "paged", "left-padding"}  # type: ignore[attr-defined]
+dropped_gradients.backward = _half_of_dropped  # type: ignore[attr-defined]

@@ -111,6 +111,8 @@ def test_a_script_draws_the_very_inputs_that_were_judged(case: Case) -> None:
         *((name, case) for case in DRAWN[::4] for name in ("scaled", "shifted")),
         *(("wrong_gradients", case) for case in TRAINED),
         *(("half_dropped", case) for case in DROPPED),
+        ("dropped_gradients", Case(24, 30, 16, softcap=5.0, dropout=0.9, backward=True)),
+        ("dropped_gradients", Case(9, 8, 8, dropout=0.5, scale=9.0, dtype="fp16", backward=True)),
     ],
     ids=str,
 )

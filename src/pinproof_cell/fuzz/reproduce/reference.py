@@ -176,7 +176,7 @@ def _differentiate(case: Case, name: str) -> Iterator[str]:
         left = 1 - case.dropout
         yield "    whole = torch.exp(s - lse.masked_fill(lse.isinf(), 0.0)[..., None])"
         yield f"    dp, sums = dp * keep / {left!r}, sums * keep / {left!r}"
-        yield f"    tail = seen / {left!r} ** 2"
+        yield f"    tail = seen{' * keep' * (name == 'dv')} / {left!r} ** 2"
     yield "    noise = o.square().sum(-1, keepdim=True)"
     yield "    bulk = whole * (sums + o.abs().sum(-1, keepdim=True))"
     if case.softcap:

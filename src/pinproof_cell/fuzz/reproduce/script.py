@@ -193,12 +193,13 @@ def _asked(failure: Failure) -> Iterator[str]:
     # Rows that a kernel forgets to write look right in fresh memory.
     yield "poison = q.new_full((2, *q.shape), torch.nan)"
     yield "del poison"
-    yield f"torch.manual_seed({failure.seed})"
+    seeded = f"torch.manual_seed({failure.seed})"
+    yield seeded
     yield "out, lse = forward()"
-    if case.backward and signature.check == "gradient":
+    if case.backward and (signature.check == "gradient" or signature.status in DEADLY):
+        yield f"{seeded}  # the mask of dropout is that of the forward"
         yield "dq, dk, dv = backward(out, lse)"
     if signature.status in DEADLY:
-        yield "dq, dk, dv = backward(out, lse)" if case.backward else ""
         yield "torch.cuda.synchronize()" if failure.device == "cuda" else ""
         yield "print('the call came back')"
         return
@@ -228,10 +229,12 @@ def _asked(failure: Failure) -> Iterator[str]:
 
 
 def _raises(failure: Failure) -> Iterator[str]:
-    yield f"torch.manual_seed({failure.seed})"
+    seeded = f"torch.manual_seed({failure.seed})"
+    yield seeded
     yield "try:"
     yield "    out, lse = forward()"
     if failure.case.backward:
+        yield f"    {seeded}"
         yield "    dq, dk, dv = backward(out, lse)"
     yield "except Exception as error:"
     yield "    print(f'{type(error).__name__}: {error}')"
