@@ -7,7 +7,6 @@ It is expected strictly: a check that meets the condition and passes says that i
 from __future__ import annotations
 
 import functools
-import math
 import operator
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,16 +22,31 @@ DATA = Path(__file__).with_name("defects.toml")
 #: What a symptom can be; UNSUPPORTED says nothing of a defect.
 STATUSES = frozenset({"PASS", "DEGRADED", "FAIL", "FLAKY", "CRASH", "HANG", "ERROR"})
 
+
+def _beyond_clamp(case: Case) -> int:
+    """Return how many keys a query loses at most where a right end stops at the number of keys.
+
+    FlashAttention 2 (`mha_fwd` and `set_params_fprop`) takes a limit of the longest sequence's keys
+    or more for none, and of a window with a left limit alone ends the right there.
+    """
+    longest = max(keys for _, keys in case.sequences)
+    left, right = case.window
+    if not 0 <= left < longest or 0 <= right <= longest:
+        return 0
+    return max(min(keys, queries - longest - 1) for queries, keys in case.sequences)
+
+
 #: What a condition can ask of a case beside its features: its fields, and what follows from them:
 #: ``batch`` counts the sequences of a ragged case too, ``surplus`` the queries beyond the keys, and
-#: ``overreach`` how far ahead a window goes beyond the number of keys.
+#: ``keyless`` the queries of sequences without any key.
 _DERIVED: dict[str, Callable[[Case], Any]] = {
     **{field.name: operator.attrgetter(field.name) for field in fields(Case)},
     "dim_v": operator.attrgetter("dim_v"),
     "group": lambda case: case.heads // case.heads_k,
     "batch": lambda case: len(case.sequences),
     "surplus": lambda case: max(queries - keys for queries, keys in case.sequences),
-    "overreach": lambda case: (math.inf if case.window[1] < 0 else case.window[1]) - case.seqlen_k,
+    "keyless": lambda case: sum(queries for queries, keys in case.sequences if not keys),
+    "beyond_clamp": _beyond_clamp,
 }
 _WORDS = ("id", "title", "upstream", "since", "sees", "avoid")
 #: The other keys of an entry with the kind of each; the last two may be left out.
@@ -96,7 +110,7 @@ class Outcome:
 class Symptom:
     """What is seen of a defect: one of ``status``, and of the rest whatever is named.
 
-    ``check`` and ``statistic`` are those of one finding. ``lse_on_empty_rows`` is a defect that the
+    ``check`` and ``statistic`` are those of a finding. ``lse_on_empty_rows`` is a defect that the
     candidate declares: every check that it passes by that convention shows it.
     """
 
@@ -106,19 +120,19 @@ class Symptom:
     statistic: str | None = None
     lse_on_empty_rows: float | None = None
 
-    def seen(self, subject: Subject, outcome: Outcome) -> bool:
-        """Say if `outcome` shows it."""
-        if outcome.status not in self.status:
-            return False
-        if self.lse_on_empty_rows not in (None, subject.lse_on_empty_rows):
-            return False
-        if self.signal not in (None, outcome.signal):
-            return False
-        named = {"check": self.check, "statistic": self.statistic}
-        wanted = {key: value for key, value in named.items() if value is not None}
-        return not wanted or any(
-            all(finding.get(key) == value for key, value in wanted.items())
-            for finding in outcome.findings
+    def fits(self, subject: Subject, outcome: Outcome) -> bool:
+        """Say if `outcome` is of its kind, whatever the findings are."""
+        return (
+            outcome.status in self.status
+            and self.lse_on_empty_rows in (None, subject.lse_on_empty_rows)
+            and self.signal in (None, outcome.signal)
+        )
+
+    def explains(self, finding: Mapping[str, Any]) -> bool:
+        """Say if that finding is one of it."""
+        return self.check in (None, finding.get("check")) and self.statistic in (
+            None,
+            finding.get("statistic"),
         )
 
 
@@ -194,16 +208,26 @@ class Defect:
             return True
         return subject.version is not None and versions.holds(subject.version)
 
+    def shortest(self) -> Iterator[Outcome]:
+        """Yield what the smallest case may be asked as: itself, or by an identity of its own."""
+        named = {None}.union(*(condition.identity for condition in self.conditions))
+        for name in sorted(named, key=str):
+            kind = "identity" if name else "case"
+            yield Outcome(case=self.smallest, status="FAIL", findings=(), kind=kind, identity=name)
+
     def meets(self, outcome: Outcome) -> bool:
         """Say if the call of `outcome` is one where it may show."""
         return any(condition.holds(outcome) for condition in self.conditions)
 
     def shown(self, subject: Subject, outcome: Outcome) -> bool:
-        """Say if what a check of that candidate came to shows it."""
+        """Say if what a check of that candidate came to shows it, and nothing else."""
+        fitting = [symptom for symptom in self.symptoms if symptom.fits(subject, outcome)]
+        # Without a finding only a symptom that asks for none can be seen.
+        found = outcome.findings or ({},)
         return (
             self.concerns(subject)
             and self.meets(outcome)
-            and any(symptom.seen(subject, outcome) for symptom in self.symptoms)
+            and all(any(symptom.explains(each) for symptom in fitting) for each in found)
         )
 
     def missed(self, subject: Subject, outcome: Outcome) -> bool:
@@ -217,7 +241,7 @@ class Defect:
             and self.concerns(subject)
             and self.meets(outcome)
             and self.surely.holds(outcome)
-            and not any(symptom.seen(subject, outcome) for symptom in self.symptoms)
+            and not self.shown(subject, outcome)
         )
 
 
@@ -285,7 +309,7 @@ def _parsed(entry: Mapping[str, Any]) -> Defect:
         symptoms=tuple(_symptom(table) for table in entry["shows"]),
         smallest=Case(**{key: _frozen(value) for key, value in entry["smallest"].items()}),
     )
-    if not defect.meets(Outcome(case=defect.smallest, status="FAIL", findings=())):
+    if not any(defect.meets(outcome) for outcome in defect.shortest()):
         raise ValueError("its smallest case does not meet its condition")
     return defect
 

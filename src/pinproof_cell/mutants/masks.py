@@ -157,6 +157,15 @@ def _zero_is_none(problem: Problem) -> dict[str, Any]:
     return {"left": left, "right": problem.right if problem.causal else problem.right or -1}
 
 
+def _ends_at_keys(problem: Problem) -> dict[str, Any]:
+    """End a window with a left limit alone as many keys ahead as there are (flash-attention#895).
+
+    It ends there too where its right limit is beyond: that counts as none.
+    """
+    alone = 0 <= problem.left < problem.keys and not 0 <= problem.right <= problem.keys
+    return {"right": problem.keys} if alone else {}
+
+
 _mask = Family(name="masks")
 
 MUTANTS = (
@@ -230,6 +239,13 @@ MUTANTS = (
         "B19",
         "the window moves along the wrong diagonal",
         prepare=_call(lambda problem: {"offset": 0} if problem.window != (-1, -1) else {}),
+        needs=("window",),
+    ),
+    _mask(
+        "window-left-alone-ends",
+        "",
+        "a window without a right end has one at the number of keys",
+        prepare=_call(_ends_at_keys),
         needs=("window",),
     ),
     _mask(

@@ -68,6 +68,8 @@ WINDOWS = guised(
         Case(190, 190, heads=4, window=(64, -1)),
         Case(70, 130, window=(500, 500)),
         Case(70, 130, window=(20, 20), name="window-ahead"),
+        # No right end, and so many queries that one at the number of keys would hide keys.
+        Case(40, 8, window=(3, -1), name="left-window-alone"),
     )
 )
 
@@ -111,13 +113,18 @@ MEMORY = (
     Case(33, 200, memory="far-rows", batch=1),
 )
 
-SINKS = guised(
-    (
-        Case(128, 217, heads=4, causal=True, sinks=True),
-        Case(200, 200, causal=True, window=(33, 0), sinks=True),
-        Case(1, 339, heads=8, sinks=True),
-        Case(130, 2, causal=True, sinks=True),
-    )
+SINKS = (
+    *guised(
+        (
+            Case(128, 217, heads=4, causal=True, sinks=True),
+            Case(200, 200, causal=True, window=(33, 0), sinks=True),
+            Case(1, 339, heads=8, sinks=True),
+            Case(130, 2, causal=True, sinks=True),
+        )
+    ),
+    # exp(sink - largest logit) overflows; and a whole tile of 128 queries sees no key.
+    Case(5, 40, heads=4, sinks=True, kind="sunken"),
+    Case(131, 2, 104, causal=True, sinks=True),
 )
 
 

@@ -72,6 +72,11 @@ def losing(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, T
 
 
 @as_right
+def busy(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+    raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+
+@as_right
 def in_float(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
     out, lse = right(q, k, v, **arguments)
     return out.float(), lse

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pinproof_cell import candidates
 from pinproof_cell.judge import defects
 from pinproof_cell.judge.defects import Defect, Outcome, Subject
 from pinproof_cell.suite import checks as suites
@@ -66,13 +67,33 @@ def test_every_shipped_defect_can_be_found_by_its_candidate_condition_and_sympto
     lse = -math.inf if symptom.lse_on_empty_rows is None else symptom.lse_on_empty_rows
     target = known.targets[0] if known.targets else "cpu"
     of = Subject(candidate=name, version=some, target=target, lse_on_empty_rows=lse)
-    shown = Outcome(
-        case=known.smallest,
+    shown = replace(
+        next(outcome for outcome in known.shortest() if known.meets(outcome)),
         status=symptom.status[0],
         signal=symptom.signal,
         findings=[{"check": symptom.check, "statistic": symptom.statistic}],
     )
     assert defects.name_of(of, shown) == known.id
+
+
+@pytest.mark.parametrize("known", defects.load(), ids=lambda known: known.id)
+def test_the_full_suite_asks_where_a_shipped_defect_must_show(known: Defect) -> None:
+    """So that a kernel that has it does not pass, and one that is cured is told."""
+    sees_wrong = {"candidate": "", "version": "99", "lse_on_empty_rows": math.nan}
+    for name, versions in known.candidates.items():
+        kernel = candidates.get(name)
+        asked = suites.suite("full", "cuda" if kernel.needs_cuda else "cpu")
+        text = next(text for text in ("99", "2.13.0", "1.0", "0") if versions.holds(text))
+        target = known.targets[0] if known.targets else "cpu"
+        of = Subject(**{**sees_wrong, "candidate": name, "version": text, "target": target})
+        passed = (
+            Outcome.read(document(**{"id": check.id, "status": "PASS", **suites.facts(check)}))
+            for check in asked
+            if check.features <= kernel.supports
+        )
+        if any(known.missed(of, outcome) for outcome in passed):
+            return
+    pytest.fail(f"no check must show {known.id}")
 
 
 @pytest.mark.parametrize("known", defects.load(), ids=lambda known: known.id)
@@ -139,6 +160,19 @@ def test_a_failure_of_another_kind_is_not_named() -> None:
     assert not known.shown(KERNEL, check("CRASH"))
     assert not known.shown(KERNEL, check(findings=[{"check": "lse", "statistic": "max_z"}]))
     assert not known.shown(KERNEL, check(findings=[]))
+
+
+def test_a_failure_is_not_named_where_a_finding_is_not_of_the_defect() -> None:
+    """One known finding excuses no other; several symptoms of one defect together do."""
+    known = {"check": "output", "statistic": "max_z"}
+    other = {"check": "lse", "statistic": "lse_error"}
+    both = check(findings=[known, other])
+    assert defects.parse(ENTRY).shown(KERNEL, check(findings=[known, known]))
+    assert not defects.parse(ENTRY).shown(KERNEL, both)
+    shows = [*ENTRY["shows"], {"status": ["FAIL"], "check": "lse"}]
+    assert defects.parse({**ENTRY, "shows": shows}).shown(KERNEL, both)
+    crashes = [*ENTRY["shows"], {"status": ["CRASH"], "check": "lse"}]
+    assert not defects.parse({**ENTRY, "shows": crashes}).shown(KERNEL, both)
 
 
 def test_a_pass_says_that_a_defect_is_gone_and_an_unsupported_case_says_nothing() -> None:
@@ -234,8 +268,11 @@ def test_a_defect_of_a_call_that_an_identity_makes_is_seen_and_missed_in_that_id
         ({"layout": "varlen", "lengths": [[1, 2], [1, 5], [1, 1]]}, ("batch", 3)),
         ({"batch": 4}, ("batch", 4)),
         ({"layout": "varlen", "lengths": [[3, 0], [9, 7]]}, ("surplus", 3)),
-        ({"window": [1, 5]}, ("overreach", 3)),
-        ({"window": [1, -1]}, ("overreach", math.inf)),
+        ({"layout": "varlen", "lengths": [[3, 0], [9, 7], [0, 0], [0, 5], [2, 0]]}, ("keyless", 5)),
+        ({"seqlen_q": 40, "seqlen_k": 8, "window": [3, -1]}, ("beyond_clamp", 8)),
+        ({"seqlen_q": 11, "seqlen_k": 8, "window": [3, 9]}, ("beyond_clamp", 2)),
+        ({"seqlen_q": 40, "seqlen_k": 8, "window": [8, -1]}, ("beyond_clamp", 0)),
+        ({"layout": "varlen", "lengths": [[9, 2], [5, 5]], "window": [3, -1]}, ("beyond_clamp", 2)),
     ],
 )
 def test_what_follows_from_the_fields_of_a_case_can_be_asked(
@@ -250,6 +287,7 @@ def test_what_follows_from_the_fields_of_a_case_can_be_asked(
 LSE = {"check": "lse", "statistic": "lse_error"}
 NOT_EMPTY = {"check": "lse", "statistic": "lse_on_empty_rows"}
 LSE_NAN = {"check": "lse", "statistic": "non_finite"}
+OUT_WRONG = {"check": "output", "statistic": "max_z"}
 OUT_NAN = {"check": "output", "statistic": "non_finite"}
 DIFFERS = {"check": "identity", "statistic": "lse_error"}
 DQ_NAN = {"check": "gradient", "statistic": "dq_non_finite"}
@@ -270,6 +308,20 @@ PAGED = {"layout": "paged", "causal": True}
         ("vllm-fa2", Case(4, 2, window=(0, -1), **ONE), LSE, "fa2-window-ahead"),
         ("vllm-fa2", Case(3, 2, window=(0, -1), **ONE), LSE, None),
         ("vllm-fa2", Case(4, 2, window=(0, 1), **ONE), LSE, None),
+        ("vllm-fa2", Case(4, 2, window=(0, 2), **ONE), LSE, None),
+        ("vllm-fa2", Case(4, 2, window=(0, 3), **ONE), LSE, "fa2-window-ahead"),
+        ("vllm-fa2", Case(4, 2, window=(-1, 300), **ONE), LSE, None),
+        ("vllm-fa2", Case(4, 2, window=(300, -1), **ONE), LSE, None),
+        ("vllm-fa2", Case(9, 100, lengths=((5, 2), (9, 100)), window=(3, -1), layout="varlen",
+                          **ONE), LSE, None),
+        ("vllm-fa2", Case(9, 4, lengths=((9, 2), (4, 4)), window=(3, -1), layout="varlen", **ONE),
+         LSE, "fa2-window-ahead"),
+        ("vllm-fa2", Case(7, 9, lengths=((0, 7), (7, 9)), page=16, layout="paged", **ONE), LSE,
+         None),
+        ("vllm-fa2", Case(7, 9, lengths=((3, 0), (7, 9)), page=16, layout="paged", **ONE), LSE,
+         "fa2-paged-empty-lse"),
+        ("vllm-fa2", Case(7, 9, lengths=((0, 7), (7, 9)), page=16, layout="paged", **ONE), LOST,
+         None),
         ("vllm-fa2", Case(1, 200, heads=4), LSE, "vllm-fa2-grouped-decode-lse"),
         ("vllm-fa2", Case(1, 200, heads=4, batch=1), LSE, None),
         ("vllm-fa2", Case(2, 200, heads=4), LSE, None),
@@ -305,6 +357,25 @@ def test_what_failed_on_an_h200_is_named_and_its_neighbour_is_not(
     of = Subject(candidate=candidate, version=version, target="sm_90", lse_on_empty_rows=lse)
     status = "CRASH" if finding is LOST else "FAIL"
     assert defects.name_of(of, Outcome(case=case, status=status, findings=[finding])) == name
+
+
+@pytest.mark.parametrize(
+    ("candidate", "case", "findings"),
+    [
+        ("vllm-fa2", Case(1, 200, heads=4), [OUT_WRONG, LSE]),
+        ("vllm-fa2", Case(70, 200, heads=4, lengths=PACKED, page=64, **PAGED), [OUT_NAN, LSE]),
+        ("vllm-fa3", Case(1, 2, sinks=True, kind="sunken", **ONE), [OUT_WRONG, LSE_NAN]),
+    ],
+    ids=lambda value: value.id if isinstance(value, Case) else None,
+)  # fmt: skip
+def test_a_defect_of_the_log_sum_exp_excuses_no_wrong_output(
+    candidate: str, case: Case, findings: list[dict[str, str]]
+) -> None:
+    lse = math.inf if candidate == "vllm-fa2" else -math.inf
+    of = Subject(candidate=candidate, version="0.24.0", target="sm_90", lse_on_empty_rows=lse)
+    both = Outcome(case=case, status="FAIL", findings=findings)
+    assert defects.name_of(of, both) is None
+    assert defects.name_of(of, replace(both, findings=findings[1:])) is not None
 
 
 @pytest.mark.parametrize(

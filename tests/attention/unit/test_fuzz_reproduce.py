@@ -165,14 +165,17 @@ def test_a_script_ends_with_0_for_a_kernel_without_the_defect(
     ("signature", "expected"),
     [
         (Signature("ERROR", "call", "raises"), {"raising": 1, "scaled": 0}),
-        (Signature("CRASH", "process", "device_lost"), {"losing": 1, "raising": 2, "scaled": 0}),
+        (
+            Signature("CRASH", "process", "device_lost"),
+            {"losing": 1, "busy": 2, "raising": 2, "scaled": 0},
+        ),
     ],
     ids=str,
 )
 def test_a_kernel_that_raises_is_shown_and_one_that_does_not_is_not(
     signature: Signature, expected: dict[str, int], tmp_path: Path
 ) -> None:
-    """Of a device that is lost a CUDA error alone tells."""
+    """Of a device that is lost only such a CUDA error tells as a kernel causes."""
     statuses = {}
     for name in expected:
         path = tmp_path / f"{name}.py"

@@ -18,6 +18,16 @@ from pinproof_cell.suite.inputs import generate
 
 #: How often a kernel is called that does not say the same each time.
 CALLS = 50
+#: What CUDA says of a device that a kernel lost; a busy one, or a build for another, is not lost.
+FATAL = (
+    "illegal memory access",
+    "illegal instruction",
+    "misaligned address",
+    "address space",
+    "program counter",
+    "launch failure",
+    "device-side assert",
+)
 #: How long the child of a script may take before that is a hang, in seconds.
 PATIENCE = 120
 
@@ -69,7 +79,7 @@ def _imports(failure: Failure) -> Iterator[str]:
     yield ""
     # From here on: a torch that cannot be imported shows nothing either.
     lost = failure.signature.statistic == "device_lost"
-    status = "1 if 'CUDA error' in str(error[1]) else 2" if lost else "2"
+    status = f"1 if any(x in str(error[1]) for x in {FATAL}) else 2" if lost else "2"
     yield f"sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit({status}))"
     yield ""
     yield "import torch"
