@@ -15,6 +15,7 @@ from pinproof_cell.calibration.kernels import Calibrator
 from pinproof_cell.calibration.summary import NO_RUNS
 from pinproof_cell.fuzz.space import Sizes, Space
 from pinproof_cell.judge import defects, thresholds
+from pinproof_cell.judge.conditions import Outcome
 from pinproof_cell.suite.cases import FEATURES, Case
 from pinproof_cell.suite.examine import examine
 from pinproof_cell.suite.guard import Guarded
@@ -103,7 +104,7 @@ def _defect(kernel: Guarded, case: Case, result: Result, target: str) -> str | N
     if result.status == "PASS":
         return None
     findings = [finding.document() for finding in result.findings]
-    outcome = defects.Outcome(case=case, status=result.status, findings=findings)
+    outcome = Outcome(case=case, status=result.status, findings=findings)
     return defects.name_of(subject, outcome)
 
 

@@ -18,6 +18,7 @@ from pinproof_cell.fuzz.interview import Interview, UnavailableError
 from pinproof_cell.fuzz.shrink import shrink
 from pinproof_cell.fuzz.space import SIZES, Space
 from pinproof_cell.judge import defects
+from pinproof_cell.judge.conditions import Outcome
 from pinproof_cell.suite.cases import Case
 from pinproof_cell.suite.supervise import CHECK_LIMIT
 
@@ -196,7 +197,7 @@ class _Search:
 
     def _defect(self, case: Case, answer: Answer) -> str | None:
         """Return the id of the known defect that an answer shows, or None."""
-        outcome = defects.Outcome(
+        outcome = Outcome(
             case=case, status=answer.status, findings=answer.findings, signal=answer.signal
         )
         return defects.name_of(self.subject, outcome)

@@ -7,47 +7,21 @@ It is expected strictly: a check that meets the condition and passes says that i
 from __future__ import annotations
 
 import functools
-import operator
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pinproof_cell.judge.conditions import Condition, Outcome, frozen
 from pinproof_cell.judge.ranges import Range, version
-from pinproof_cell.suite.cases import FEATURES, Case
+from pinproof_cell.suite.cases import Case
 
 DATA = Path(__file__).with_name("defects.toml")
 
 #: What a symptom can be; UNSUPPORTED says nothing of a defect.
 STATUSES = frozenset({"PASS", "DEGRADED", "FAIL", "FLAKY", "CRASH", "HANG", "ERROR"})
 
-
-def _beyond_clamp(case: Case) -> int:
-    """Return how many keys a query loses at most where a right end stops at the number of keys.
-
-    FlashAttention 2 (`mha_fwd` and `set_params_fprop`) takes a limit of the longest sequence's keys
-    or more for none, and of a window with a left limit alone ends the right there.
-    """
-    longest = max(keys for _, keys in case.sequences)
-    left, right = case.window
-    if not 0 <= left < longest or 0 <= right <= longest:
-        return 0
-    return max(min(keys, queries - longest - 1) for queries, keys in case.sequences)
-
-
-#: What a condition can ask of a case beside its features: its fields, and what follows from them:
-#: ``batch`` counts the sequences of a ragged case too, ``surplus`` the queries beyond the keys, and
-#: ``keyless`` the queries of sequences without any key.
-_DERIVED: dict[str, Callable[[Case], Any]] = {
-    **{field.name: operator.attrgetter(field.name) for field in fields(Case)},
-    "dim_v": operator.attrgetter("dim_v"),
-    "group": lambda case: case.heads // case.heads_k,
-    "batch": lambda case: len(case.sequences),
-    "surplus": lambda case: max(queries - keys for queries, keys in case.sequences),
-    "keyless": lambda case: sum(queries for queries, keys in case.sequences if not keys),
-    "beyond_clamp": _beyond_clamp,
-}
 _WORDS = ("id", "title", "upstream", "since", "sees", "avoid")
 #: The other keys of an entry with the kind of each; the last two may be left out.
 _KINDS: dict[str, type] = {
@@ -72,38 +46,6 @@ class Subject:
     version: str | None
     target: str
     lse_on_empty_rows: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a check came to, as far as a defect asks.
-
-    ``findings`` are as `judge.findings` documents them; ``signal`` is what ended the process;
-    ``identity`` is the name of the identity that it is of; ``features`` are more than the case's
-    own, as that may ask for.
-    """
-
-    case: Case
-    status: str
-    findings: Sequence[Mapping[str, Any]]
-    signal: str | None = None
-    features: frozenset[str] = frozenset()
-    kind: str = "case"
-    identity: str | None = None
-
-    @classmethod
-    def read(cls, check: Mapping[str, Any]) -> Outcome:
-        """Return that of a finished check in a document of the suite."""
-        fields = {name: _frozen(value) for name, value in check["case"].items()}
-        return cls(
-            case=Case(**fields),
-            status=check["status"],
-            findings=check["findings"],
-            signal=check["signal"],
-            features=frozenset(check["features"]),
-            kind=check["kind"],
-            identity=check["id"].partition("@")[0] if check["kind"] == "identity" else None,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,45 +75,6 @@ class Symptom:
         return self.check in (None, finding.get("check")) and self.statistic in (
             None,
             finding.get("statistic"),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Condition:
-    """What a call must be: ``features`` it has, ``without`` those, ``where`` its fields lie.
-
-    ``identity`` names the identities that make such a call beside the one of their case; where
-    there are none, any check is meant.
-    """
-
-    features: frozenset[str]
-    without: frozenset[str]
-    identity: frozenset[str]
-    where: Mapping[str, Range | tuple[Any, ...]]
-
-    @classmethod
-    def parse(cls, table: Mapping[str, Any]) -> Condition:
-        """Read a table of the file. Raises ValueError for a feature or field that is none."""
-        rest = dict(table)
-        features, without, identity = (
-            frozenset(rest.pop(key, ())) for key in ("features", "without", "identity")
-        )
-        if strange := sorted((features | without) - FEATURES):
-            raise ValueError(f"no features {strange}")
-        where = dict(_where(rest))
-        return cls(features=features, without=without, identity=identity, where=where)
-
-    def holds(self, outcome: Outcome) -> bool:
-        """Say if the call of `outcome` is so."""
-        case, found = outcome.case, outcome.case.features | outcome.features
-        if not self.features <= found or self.without & found:
-            return False
-        if self.identity and outcome.identity not in self.identity:
-            return False
-        values = {name: _DERIVED[name](case) for name in self.where}
-        return all(
-            known.holds(values[name]) if isinstance(known, Range) else values[name] in known
-            for name, known in self.where.items()
         )
 
 
@@ -208,7 +111,7 @@ class Defect:
             return True
         return subject.version is not None and versions.holds(subject.version)
 
-    def shortest(self) -> Iterator[Outcome]:
+    def examples(self) -> Iterator[Outcome]:
         """Yield what the smallest case may be asked as: itself, or by an identity of its own."""
         named = {None}.union(*(condition.identity for condition in self.conditions))
         for name in sorted(named, key=str):
@@ -307,21 +210,11 @@ def _parsed(entry: Mapping[str, Any]) -> Defect:
         conditions=tuple(map(Condition.parse, entry["case"])),
         surely=Condition.parse(entry.get("surely", {})),
         symptoms=tuple(_symptom(table) for table in entry["shows"]),
-        smallest=Case(**{key: _frozen(value) for key, value in entry["smallest"].items()}),
+        smallest=Case(**{key: frozen(value) for key, value in entry["smallest"].items()}),
     )
-    if not any(defect.meets(outcome) for outcome in defect.shortest()):
+    if not any(defect.meets(outcome) for outcome in defect.examples()):
         raise ValueError("its smallest case does not meet its condition")
     return defect
-
-
-def _where(fields: Mapping[str, Any]) -> Iterator[tuple[str, Range | tuple[Any, ...]]]:
-    for name, value in fields.items():
-        if name not in _DERIVED:
-            raise ValueError(f"a case has no field {name!r}")
-        if isinstance(value, str):
-            yield name, Range.parse(value)
-        else:
-            yield name, tuple(map(_frozen, value if isinstance(value, list) else [value]))
 
 
 def _versions(text: Any) -> Range:
@@ -335,7 +228,3 @@ def _symptom(table: Any) -> Symptom:
     if not status or not STATUSES.issuperset(status):
         raise ValueError(f"status {list(status)} is not of {sorted(STATUSES)}")
     return Symptom(**{**table, "status": status})
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value

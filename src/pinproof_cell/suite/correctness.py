@@ -12,6 +12,7 @@ from typing import Any
 
 from pinproof_cell import candidates
 from pinproof_cell.judge import defects, thresholds
+from pinproof_cell.judge.conditions import Outcome
 from pinproof_cell.request import SCHEMA, BadRequestError, Request
 from pinproof_cell.suite import absent
 from pinproof_cell.suite import checks as suites
@@ -99,7 +100,7 @@ def entry(name: str, result: Run, target: str, *, without: Sequence[str] = ()) -
         lse_on_empty_rows=session.get("lse_on_empty_rows", -math.inf),
     )
     for case in cases:
-        case["defect"] = defects.name_of(subject, defects.Outcome.read(case))
+        case["defect"] = defects.name_of(subject, Outcome.read(case))
     return {
         "name": name,
         "version": session.get("version"),

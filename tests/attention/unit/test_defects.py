@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from pinproof_cell import candidates
 from pinproof_cell.judge import defects
-from pinproof_cell.judge.defects import Defect, Outcome, Subject
+from pinproof_cell.judge.conditions import Condition, Outcome
+from pinproof_cell.judge.defects import Defect, Subject
 from pinproof_cell.suite import checks as suites
 from pinproof_cell.suite.cases import FEATURES, Case
 from pinproof_cell.suite.identities import Identity
@@ -68,7 +69,7 @@ def test_every_shipped_defect_can_be_found_by_its_candidate_condition_and_sympto
     target = known.targets[0] if known.targets else "cpu"
     of = Subject(candidate=name, version=some, target=target, lse_on_empty_rows=lse)
     shown = replace(
-        next(outcome for outcome in known.shortest() if known.meets(outcome)),
+        next(outcome for outcome in known.examples() if known.meets(outcome)),
         status=symptom.status[0],
         signal=symptom.signal,
         findings=[{"check": symptom.check, "statistic": symptom.statistic}],
@@ -280,7 +281,7 @@ def test_what_follows_from_the_fields_of_a_case_can_be_asked(
 ) -> None:
     name, number = value
     for bound, told in ((f"== {number}", True), (f"> {number}", False)):
-        known = defects.Condition.parse({name: bound})
+        known = Condition.parse({name: bound})
         assert known.holds(check(case={"seqlen_q": 2, "seqlen_k": 2, **change})) is told
 
 
@@ -419,7 +420,7 @@ def test_no_entry_breaks_the_loader_otherwise_than_by_a_message(key: str, value:
 @given(conditions)
 def test_a_condition_that_was_read_can_be_asked_of_every_case(table: dict[str, Any]) -> None:
     try:
-        known = defects.Condition.parse(table)
+        known = Condition.parse(table)
     except (TypeError, ValueError):
         return
     for case in (Case(1, 1), Case(5, 3, 80, heads=4, causal=True, window=(3, 0))):
@@ -431,7 +432,7 @@ def test_a_condition_that_was_read_can_be_asked_of_every_case(table: dict[str, A
 def test_a_condition_holds_where_all_wanted_features_are_and_none_of_the_others(
     wanted: set[str], unwanted: set[str]
 ) -> None:
-    known = defects.Condition.parse({"features": list(wanted), "without": list(unwanted)})
+    known = Condition.parse({"features": list(wanted), "without": list(unwanted)})
     case = Case(203, 113, 80, heads=4, heads_k=1, causal=True)
     outcome = Outcome(case=case, status="FAIL", findings=())
     assert known.holds(outcome) == (wanted <= case.features and not unwanted & case.features)
