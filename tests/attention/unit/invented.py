@@ -6,15 +6,15 @@ from pinproof_cell.judge import defects
 from pinproof_cell.judge.defects import Defect
 
 
-def defect(candidate: str, statistic: str) -> Defect:
-    """Return one that `candidate` shows wherever `statistic` of its output is too large."""
+def defect(candidate: str) -> Defect:
+    """Return one that `candidate` shows wherever its output is wrong, and nothing else."""
     return defects.parse(
         {
             **dict.fromkeys(("title", "upstream", "since", "sees", "avoid"), "invented"),
             "id": "invented",
             "candidates": {candidate: ""},
             "case": {"batch": "> 0"},
-            "shows": [{"status": ["FAIL"], "check": "output", "statistic": statistic}],
+            "shows": [{"status": ["FAIL"], "check": "output"}],
             "smallest": {"seqlen_q": 1, "seqlen_k": 1},
         }
     )

@@ -141,7 +141,7 @@ def test_a_kernel_that_is_wrong_is_rejected_with_its_case(tmp_path: Path) -> Non
 def test_a_known_defect_is_told_apart_and_raises_no_threshold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = invented.defect("scaled", "max_z")
+    known = invented.defect("scaled")
     monkeypatch.setattr(defects, "load", lambda: (known,))
     document = told(lines(tmp_path, Provider("scaled", scaled)))
     assert document["known"]
