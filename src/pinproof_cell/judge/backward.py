@@ -67,7 +67,7 @@ def judge(
         failed += _non_finite(name, found, wanted.value)
         failed += _above(name, own, thresholds.backward_fail)
         limits = thresholds.backward_degraded
-        degraded += _above(name, own, _of_few(wanted, limits) if name == "dQ" else limits)
+        degraded += _above(name, own, limits if name == "dV" else _of_few(truth, limits))
     status = FAIL if failed else DEGRADED if degraded else PASS
     return Judgement(status, stats, tuple(failed or degraded))
 
@@ -105,11 +105,14 @@ def visible(gradient: Gradient) -> Tensor:
     return gradient.tail.sum(-1) > 0
 
 
-def _of_few(gradient: Gradient, limits: Mapping[str, float]) -> dict[str, float]:
-    """Return the limits of a gradient whose rows err as one each: so may the mean of few rows."""
-    rows = max(int(visible(gradient).sum()), 1)
+def _of_few(truth: Truth, limits: Mapping[str, float]) -> dict[str, float]:
+    """Return the limits of dQ and dK, whose errors come from one delta for each query.
+
+    What one row may be off, the mean of few may be too.
+    """
+    deltas = max(int(visible(truth.dq).sum()), 1)
     most, mean = limits["row_rms"] ** 2, limits["rms"] ** 2
-    return {**limits, "rms": (mean + (most - mean) / rows) ** 0.5}
+    return {**limits, "rms": (mean + (most - mean) / deltas) ** 0.5}
 
 
 def _above(name: str, stats: Mapping[str, float], limits: Mapping[str, float]) -> Iterator[Finding]:

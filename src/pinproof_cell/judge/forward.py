@@ -81,7 +81,7 @@ def judge(
     # Dropout's factor is off everywhere by as much: z counts that in units of u / sqrt(3).
     off = factor_error(dropout, dtype) / ROUNDOFF[dtype]
     apart = variance - (off * ROUNDOFF[dtype] * truth.out).square()
-    limits = _degraded(truth, apart, ROUNDOFF[dtype], thresholds)
+    limits = _degraded(truth, apart, ROUNDOFF[dtype], thresholds, 1 - dropout)
     limits["beta"] += off
     limits["bias"] += off * 3**0.5
     degraded = _above(stats, limits)
@@ -137,8 +137,13 @@ def statistics(error: Tensor, variance: Tensor, truth: Truth, u: float) -> dict[
     }
 
 
-def _degraded(truth: Truth, variance: Tensor, u: float, thresholds: Thresholds) -> dict[str, float]:
-    """Return the limits of DEGRADED, widened by what long rows and few samples explain."""
+def _degraded(
+    truth: Truth, variance: Tensor, u: float, thresholds: Thresholds, left: float
+) -> dict[str, float]:
+    """Return the limits of DEGRADED, widened by what long rows and few samples explain.
+
+    `left` is the share of the keys that dropout leaves in.
+    """
     limits = dict(thresholds.degraded)
     # Tensor cores truncate while they accumulate: a bias that grows with the number of keys.
     t = truth.seqlen_k / 16 * 2.0**-24 / u
@@ -148,10 +153,10 @@ def _degraded(truth: Truth, variance: Tensor, u: float, thresholds: Thresholds) 
     alone = float((variance * truth.out.square()).sum())
     together = float((floor(truth) * truth.out.abs()).sum(-1).square().sum())
     spread = (alone + together) ** 0.5 / power / u if power else 0.0
-    if truth.levels:
-        # Where few P differ, their relative errors, of variance u^2 / 3, hardly average.
-        spread = math.hypot(spread, (3 * truth.levels) ** -0.5)
-    limits["bias"] += 1.74 * t + 2 / max(rows, 1) ** 0.5
+    # Where few P differ, their relative errors, of variance u^2 / 3, hardly average.
+    alike = max(truth.levels * left, 1.0) ** -0.5
+    spread = math.hypot(spread, alike / 3**0.5)
+    limits["bias"] += 1.74 * t + 2 / max(rows, 1) ** 0.5 + 3 * alike
     limits["beta"] += t + 3 * spread
     return limits
 
