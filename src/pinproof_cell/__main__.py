@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pinproof_cell.document import write
+from pinproof_cell.document import check_writable, write
 from pinproof_cell.request import BadRequestError, Request
 
 #: Verb -> (module with ``run(document) -> document``, what it does). A module is imported only
@@ -29,7 +29,7 @@ TOOLS = {
     "tune": ("throughput.tune", "time our Triton baseline beside torch's own kernels"),
 }
 
-WRITTEN, BAD_REQUEST = 0, 2
+WRITTEN, BAD_REQUEST, INTERRUPTED = 0, 2, 130
 
 EXAMPLES = """\
 examples:
@@ -43,8 +43,8 @@ a request:
    "uses": ["serving"], "suite_dir": "tests/attention", "seed": 0}
 correctness and sanitize also take "candidates": ["NAME", "FILE.py:NAME"] in it
 
-exit status: 0 the result was written, whatever the candidates did; 2 the request is wrong.
-check and mutants: 1 where the kernel, or the suite, does not pass
+exit status: 0 the result was written, whatever the candidates did; 2 the request is wrong;
+130 Ctrl-C. check and mutants: 1 where the kernel, or the suite, does not pass
 """
 
 
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 def stage(options: argparse.Namespace) -> int:
     """Run one stage from its request file to its result file. Raises BadRequestError."""
     request = Request.load(options.request)
-    _check_folder(options.json)
+    _check_place(options.json)
     run = importlib.import_module(f"pinproof_cell.{options.module}").run
     write(options.json, run(request.document()))
     return WRITTEN
@@ -88,26 +88,38 @@ def stage(options: argparse.Namespace) -> int:
 
 def tool(options: argparse.Namespace) -> int:
     """Run a verb that needs no request. Raises BadRequestError."""
-    _check_folder(options.json)
+    several = options.module == "suite.check" and options.candidate
+    _check_place(options.json, may_be_folder=bool(several))
     document, status = importlib.import_module(f"pinproof_cell.{options.module}").main(options)
     if document is not None:
         write(options.json, document)
     return int(status)
 
 
-def _check_folder(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise BadRequestError(f"no folder {path.parent} to write the result to")
+def _check_place(path: Path, *, may_be_folder: bool = False) -> None:
+    """Raise BadRequestError where no result can be written to `path`: no work should end so."""
+    if path.is_dir() and not may_be_folder:
+        raise BadRequestError(f"--json {path} is a folder, and the result is one file")
+    folder = path if path.is_dir() else path.parent
+    if not folder.is_dir():
+        raise BadRequestError(f"no folder {folder} to write the result to")
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise BadRequestError(f"cannot write to {folder}: {error.strerror}") from None
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = parser().parse_args(words)
     try:
+        options = parser().parse_args(words)
         return int(options.act(options))
     except BadRequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_REQUEST
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ def write(path: Path, document: Mapping[str, Any]) -> None:
             raise
 
 
+def check_writable(folder: Path) -> None:
+    """Raise OSError where no file can be made in `folder`."""
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def _plain(value: Any) -> Any:
     """Return `value` with null for every number that JSON cannot say: NaN and the infinities."""
     if isinstance(value, Mapping):

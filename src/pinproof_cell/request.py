@@ -9,13 +9,21 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pinproof_cell.candidates import ABSENT
+from pinproof_cell.candidates import ABSENT, check_name
 
 SCHEMA = 1
 
 
 class BadRequestError(Exception):
     """The request cannot be served; the message is one line for a person."""
+
+
+def check_candidate(name: str) -> None:
+    """Raise BadRequestError for a name that is neither a candidate nor a provider's file."""
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise BadRequestError(str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pinproof_cell.calibration.summary import NO_RUNS
 from pinproof_cell.candidates.distribution import version
 from pinproof_cell.document import write
 from pinproof_cell.judge import thresholds
+from pinproof_cell.options import how_many, seconds_or_none
 from pinproof_cell.request import SCHEMA, BadRequestError
 from pinproof_cell.world import child
 from pinproof_cell.world.journal import Journal
@@ -62,11 +62,13 @@ class Plan:
 def arguments(sub: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     sub.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    sub.add_argument("--runs", type=int, default=10_000, help="how many (default 10000)")
-    sub.add_argument("--seconds", type=float, default=1800.0, help="at most (default 1800)")
+    sub.add_argument("--runs", type=how_many, default=10_000, help="how many (default 10000)")
+    sub.add_argument(
+        "--seconds", type=seconds_or_none, default=1800.0, help="at most (default 1800)"
+    )
     sub.add_argument("--seed", type=int, default=0, help="of the cases and of their inputs")
     default = "as many as there are processors, 12 at most"
-    sub.add_argument("--processes", type=int, help=f"default {default}")
+    sub.add_argument("--processes", type=how_many, help=f"default {default}")
 
 
 def main(options: argparse.Namespace) -> tuple[None, int]:
@@ -93,7 +95,7 @@ def calibrate(plan: Plan) -> dict[str, Any]:
     started = time.monotonic()
     journals = _journals(plan)
     stop = threading.Event()
-    with ThreadPoolExecutor(plan.processes) as pool:
+    with child.threads(plan.processes) as pool:
         shares = [
             pool.submit(_share, plan, number, journal, started + plan.seconds, stop)
             for number, journal in enumerate(journals)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -130,10 +131,22 @@ def get(name: str) -> Candidate:
     """
     from pinproof_cell.candidates import provider
 
-    for candidate in known():
-        if candidate.name == name:
-            return candidate
-    if ".py:" in name:
-        return provider.load(name)
-    names = ", ".join(candidate.name for candidate in known())
-    raise ValueError(f"no candidate {name!r}; known: {names}, or FILE.py:NAME")
+    check_name(name)
+    named = {candidate.name: candidate for candidate in known()}
+    return named[name] if name in named else provider.load(name)
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError where `name` is neither a known one nor ``FILE.py:NAME`` of a file.
+
+    Imports neither, so that who supervises them can ask.
+    """
+    names = [candidate.name for candidate in known()]
+    if name in names:
+        return
+    file, _, attribute = name.rpartition(":")
+    if not file.endswith(".py") or not attribute.isidentifier():
+        wanted = f"a provider is FILE.py:NAME, and there is no candidate {name!r}"
+        raise ValueError(f"{wanted}; known: {', '.join(names)}")
+    if not Path(file).is_file():
+        raise ValueError(f"no file {file!r}")

@@ -47,7 +47,7 @@ class Provider:
         """The features that the callable admits."""
         named = self.admits
         if named is None:
-            named = frozenset(getattr(self.function, "supports", DEFAULT))
+            named = _supports(self.function)
         # Who hands out gradients says so by doing it; the log-sum-exp is part of the contract.
         named = named - {"backward"} | ({"backward"} if self._backward else set())
         return (named if named & TYPES else named | LOW_PRECISION) | {"lse"}
@@ -55,7 +55,11 @@ class Provider:
     @property
     def lse_on_empty_rows(self) -> float:
         """What the callable writes for a row without keys."""
-        return float(getattr(self.function, "lse_on_empty_rows", LSE_MINUS_INF))
+        value = getattr(self.function, "lse_on_empty_rows", LSE_MINUS_INF)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"`lse_on_empty_rows` is {value!r}, not a number") from None
 
     def available(self) -> str | None:
         """Return None: the file was imported to make this."""
@@ -86,12 +90,27 @@ class Provider:
         return self._backward(dout, call.q, call.k, call.v, out, lse, **self._arguments(call))
 
 
+def _supports(function: Callable[..., object]) -> frozenset[str]:
+    """Return what `function` says that it admits. Raises ValueError for no set of names."""
+    said = getattr(function, "supports", DEFAULT)
+    names = isinstance(said, (set, frozenset)) and all(isinstance(name, str) for name in said)
+    if not names:
+        raise ValueError(f"`supports` is {said!r}, not a set of names of features")
+    return frozenset(said)
+
+
 def load(name: str) -> Provider:
-    """Import ``FILE.py:NAME``. Raises ValueError where there is no such file or callable."""
+    """Import ``FILE.py:NAME``.
+
+    Raises ValueError where there is no such file or callable, or an attribute of it is no such.
+    """
     file, _, attribute = name.rpartition(":")
     function = getattr(module(Path(file)), attribute, None)
     if not callable(function):
         raise ValueError(f"{file!r} has no callable {attribute!r}")
+    backward = getattr(function, "backward", None)
+    if backward is not None and not callable(backward):
+        raise ValueError(f"`backward` is {backward!r}, not callable")
     return Provider(name, function)
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from pinproof_cell import candidates
+from pinproof_cell.document import check_writable
 from pinproof_cell.fuzz.groups import Group
 from pinproof_cell.fuzz.interview import UnavailableError
 from pinproof_cell.fuzz.search import Found, Hunt, search
 from pinproof_cell.judge import thresholds
-from pinproof_cell.request import SCHEMA, BadRequestError
+from pinproof_cell.options import how_many, seconds
+from pinproof_cell.request import SCHEMA, BadRequestError, check_candidate
 from pinproof_cell.suite.cases import Case
 from pinproof_cell.world import child
 
@@ -45,20 +46,15 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     which.add_argument("--provider", metavar="FILE.py:NAME", help="a callable, as `check` takes it")
     which.add_argument("--candidate", metavar="NAME", help="a kernel that Pinproof knows")
     sub.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    sub.add_argument("--seconds", type=_positive, default=60.0, help="how long (default 60)")
-    sub.add_argument("--cases", type=int, metavar="N", help="the first N cases alone")
+    sub.add_argument("--seconds", type=seconds, default=60.0, help="how long (default 60)")
+    sub.add_argument("--cases", type=how_many, metavar="N", help="the first N cases alone")
     sub.add_argument("--seed", type=int, default=0, help="of the cases and of their inputs")
-    sub.add_argument("--children", type=int, default=2, metavar="N", help="processes (default 2)")
+    sub.add_argument(
+        "--children", type=how_many, default=2, metavar="N", help="processes (default 2)"
+    )
     sub.add_argument(
         "--out", type=Path, metavar="DIR", help="where scripts go (default: beside the JSON)"
     )
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise ValueError(text)
-    return value
 
 
 def main(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
@@ -68,36 +64,41 @@ def main(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         device=options.device,
         seconds=options.seconds,
         seed=options.seed,
-        children=max(options.children, 1),
+        children=options.children,
         most=options.cases,
         say=lambda line: print(line, flush=True),
     )
-    _check(options)
-    try:
-        found = search(hunt)
-    except UnavailableError as error:
-        raise BadRequestError(f"{hunt.candidate} cannot be asked here: {error}") from None
-    folder = options.out or options.json.with_suffix("").with_name(f"{options.json.stem}-found")
-    reproduce(hunt, found, folder)
+    check_candidate(hunt.candidate)
+    with _scripts(options.out or options.json.with_name(f"{options.json.stem}-found")) as folder:
+        try:
+            found = search(hunt)
+        except UnavailableError as error:
+            raise BadRequestError(f"{hunt.candidate} cannot be asked here: {error}") from None
+        reproduce(hunt, found, folder)
     told = document(hunt, found)
     print("\n".join(table(told)))
     clean = not found.groups.all and not found.lost and not found.unexplained and found.judged
     return told, NOTHING if clean else FINDINGS
 
 
-def _check(options: argparse.Namespace) -> None:
-    """Raise BadRequestError for a file or a name that does not exist."""
-    if options.provider:
-        file, _, name = options.provider.rpartition(":")
-        if not file.endswith(".py") or not name.isidentifier():
-            raise BadRequestError(f"a provider is FILE.py:NAME, not {options.provider!r}")
-        if not Path(file).is_file():
-            raise BadRequestError(f"no file {file!r}")
-        return
+@contextlib.contextmanager
+def _scripts(folder: Path) -> Iterator[Path]:
+    """Make the folder of the scripts; it goes again where it is new and got none.
+
+    Raises BadRequestError where it cannot be written to: a search should not end with that.
+    """
+    new = not folder.exists()
     try:
-        candidates.get(options.candidate)
-    except ValueError as error:
-        raise BadRequestError(str(error)) from None
+        folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder)
+    except OSError as error:
+        raise BadRequestError(f"cannot write to {folder}: {error.strerror}") from None
+    try:
+        yield folder
+    finally:
+        if new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def reproduce(hunt: Hunt, found: Found, folder: Path) -> None:
@@ -105,7 +106,7 @@ def reproduce(hunt: Hunt, found: Found, folder: Path) -> None:
     if not found.groups.all:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(hunt.children) as pool:
+    with child.threads(hunt.children) as pool:
         list(pool.map(lambda group: _reproduced(hunt, found, folder, group), found.groups.all))
 
 

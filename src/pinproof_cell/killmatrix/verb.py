@@ -10,7 +10,6 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +114,7 @@ def _round(
         text = f"{folder} holds a run of other mutants or checks"
         raise BadRequestError(f"{text}\n  next step: delete that folder")
     task.write_text(json.dumps(chosen), encoding="utf-8")
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with child.threads(WORKERS) as pool:
         shares = [pool.submit(_share, task, number, say) for number in range(WORKERS)]
         told = [share.result() for share in shares]
     lines = [line for share in told for line in share]

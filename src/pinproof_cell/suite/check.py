@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pinproof_cell.judge import thresholds
-from pinproof_cell.request import SCHEMA, BadRequestError
+from pinproof_cell.request import SCHEMA, BadRequestError, check_candidate
 from pinproof_cell.suite import absent
 from pinproof_cell.suite import checks as suites
 from pinproof_cell.suite.harness import vote
@@ -48,7 +48,7 @@ the callable:
 
 example:
   python -m pinproof_cell check --provider mykernel.py:attention --suite quick --json check.json
-  python -m pinproof_cell check --candidate torch-sdpa-flash vllm-fa3 --device cuda --suite full \
+  python -m pinproof_cell check --candidate torch-sdpa-flash vllm-fa3 --device cuda --suite full \\
     --json results/
 
 with --candidate, and with --json a folder, each candidate gets a file NAME.json there
@@ -77,6 +77,8 @@ def arguments(sub: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> tuple[dict[str, Any] | None, int]:
     """Run the verb; returns its document, unless it wrote them, and the exit status."""
+    for name in options.candidate or [options.provider]:
+        check_candidate(name)
     asked = {name: getattr(options, name) for name in ("device", "suite", "seed", "without")}
     if options.candidate:
         return None, 0 if candidates(options.candidate, options.json, **asked) else 1
@@ -146,8 +148,14 @@ def run(
     plan = _plan(target, device, suite, seed, checks)
     plan = replace(plan, say=say, check_limit=check_limit or plan.check_limit)
     no_vote = {"status": HARNESS_BROKEN, "failures": [{"case": device, "reason": missing}]}
-    voted, seen = (no_vote, None) if missing else vote(plan)
-    judged = Run({}, []) if voted["status"] != PASS else supervise(provider, plan)
+    judged = Run({}, []) if missing else supervise(provider, _one_check(plan))
+    loads = bool(judged.session) and not judged.session["reason"]
+    # Of what does not load nothing more is asked, and one vote says that the harness works.
+    voted, seen = (no_vote, None) if missing else vote(plan if loads else _one_check(plan))
+    if voted["status"] != PASS:
+        judged = Run({}, [])
+    elif loads:
+        judged = supervise(provider, plan)
     return {
         **_about(suite, seed, target),
         "provider": provider,
@@ -155,6 +163,11 @@ def run(
         **told(judged, voted, without),
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def _one_check(plan: Suite) -> Suite:
+    """Return the first check of `plan` alone, to see if a provider loads at all."""
+    return replace(plan, checks=plan.checks[:1], say=lambda line: None)
 
 
 def told(judged: Run, voted: Mapping[str, Any], without: Sequence[str]) -> dict[str, Any]:

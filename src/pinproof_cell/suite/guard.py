@@ -102,6 +102,7 @@ def _given(call: Call) -> dict[str, Tensor]:
 @contextmanager
 def _unchanged(given: dict[str, Tensor]) -> Iterator[None]:
     """Put what was changed meanwhile back; raises AnswerError that names it."""
+    device = torch.get_default_device()
     before = {name: tensor.clone() for name, tensor in given.items()}
     try:
         yield
@@ -111,6 +112,11 @@ def _unchanged(given: dict[str, Tensor]) -> Iterator[None]:
         ]
         for name in changed:
             given[name].copy_(before[name])
+        moved = torch.get_default_device() != device
+        if moved:
+            torch.set_default_device(None)  # ours is never another
+    if moved:
+        raise AnswerError("default-device", "the call changed torch's default device")
     if changed:
         raise AnswerError("input-changed", f"the call changed {', '.join(changed)}")
 

@@ -79,6 +79,7 @@ class Session:
             from pinproof_cell.suite.cases import FEATURES
             from pinproof_cell.world import device, loaded
 
+            before = torch.get_default_device()
             self.candidate = candidates.get(self.name)
             found["version"] = self.candidate.version
             found["supports"] = sorted(map(str, self.candidate.supports))
@@ -87,6 +88,8 @@ class Session:
             self.reason = self.candidate.available()
             if unknown:
                 self.reason = f"`supports` names unknown features: {', '.join(unknown)}"
+            if torch.get_default_device() != before:
+                self.reason = "its import changed torch's default device"
             found["device"] = device.facts(self.target)
             found["extensions"] = loaded.extensions()
         except (Exception, SystemExit) as error:

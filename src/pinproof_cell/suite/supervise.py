@@ -112,6 +112,8 @@ def supervise(candidate: str, suite: Suite) -> Run:
             lines += _lane(
                 candidate, alone, Journal(Path(scratch) / "alone" / "journal.jsonl"), progress, stop
             )
+        if stop.is_set():
+            raise KeyboardInterrupt  # another thread's: half of the checks are no result
     sessions = [line for line in lines if line["kind"] == "session"]
     results = {line["check"]: line for line in lines if line["kind"] == "end"}
     keys = ("status", "stats", "findings", "infra", "signal", "seconds")
@@ -302,7 +304,10 @@ def _watch(
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[threading.Event]:
-    """Yield what tells the lanes to stop: SIGTERM sets it, and then ends us as SystemExit."""
+    """Yield what tells the lanes to stop: SIGTERM sets it, and then ends us as SystemExit.
+
+    So does Ctrl-C; in another thread than the main one it is that of `child.threads`.
+    """
     stop = threading.Event()
 
     def leave(number: int, frame: object) -> None:
@@ -310,7 +315,7 @@ def _terminable() -> Iterator[threading.Event]:
         raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals belong to the main thread
+        yield child.interrupted  # signals belong to the main thread
         return
     before = signal.signal(signal.SIGTERM, leave)
     try:

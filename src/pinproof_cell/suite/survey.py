@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pinproof_cell.suite import check
 from pinproof_cell.suite.correctness import entry
 from pinproof_cell.suite.harness import ballot, modes, summary
 from pinproof_cell.suite.supervise import MOST_DEATHS, Run, Suite, lanes, supervise
+from pinproof_cell.world import child
 
 
 def at_once() -> int:
@@ -28,7 +28,7 @@ def at_once() -> int:
 def files(names: Sequence[str], where: Path) -> dict[str, Path]:
     """Return the file of each candidate: `where`, or one in it. Raises BadRequestError."""
     if where.is_dir():
-        return {name: where / f"{name}.json" for name in names}
+        return {name: where / f"{Path(name).name}.json" for name in names}
     if len(names) > 1:
         text = f"{len(names)} candidates need a folder for --json, and {where} is none"
         raise BadRequestError(f"{text}\n  next step: mkdir -p {where}")
@@ -48,7 +48,7 @@ def run(
     builds left out. Returns whether every verdict is PASS.
     """
     places = files(names, where)
-    with ThreadPoolExecutor(at_once()) as pool:
+    with child.threads(at_once()) as pool:
         # They are begun first, so that who waits for them does not wait for ever.
         votes = {mode: pool.submit(supervise, mode, ballot(plan)) for mode in modes(plan.device)}
         patient = replace(plan, most_deaths=MOST_DEATHS)

@@ -8,20 +8,38 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 #: Signals that come from outside: the machine that ran out of memory, or somebody who ended us.
 OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"})
+
+
+#: Set where the user ends us: nobody waits for a child any more, and none is started.
+interrupted = threading.Event()
+
+
+@contextlib.contextmanager
+def threads(most: int) -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of threads that wait for children; Ctrl-C ends those of all of them."""
+    with ThreadPoolExecutor(most) as pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            interrupted.set()
+            raise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +109,10 @@ def run(
     Without `python` the first of them is the program itself; `extra` are environment variables.
     Output goes to a file and not to a pipe: a grandchild that outlives a killed child would
     hold a pipe open and us with it. With `show` stdout goes where ours goes, at once, and
-    stderr follows at the end.
+    stderr follows at the end. Raises KeyboardInterrupt where the user ends us, in any thread.
     """
+    if interrupted.is_set():
+        raise KeyboardInterrupt
     started = time.monotonic()
     with tempfile.TemporaryFile() as sink:
         process = subprocess.Popen(
@@ -102,11 +122,8 @@ def run(
             stdout=None if show else sink,
             stderr=sink,
         )
-        timed_out = False
         try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            timed_out = True
+            timed_out = not _wait(process, timeout)
         finally:
             process.kill()
             process.wait()
@@ -119,6 +136,21 @@ def run(
         output=output,
         timed_out=timed_out,
     )
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float | None) -> bool:
+    """Return whether the child ends within `timeout` s. Raises KeyboardInterrupt as `run` does."""
+    until = math.inf if timeout is None else time.monotonic() + timeout
+    while not interrupted.is_set():
+        left = until - time.monotonic()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, min(left, 0.5)))
+            break
+        if left <= 0:
+            return False
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+    return True
 
 
 class Conversation:

@@ -26,6 +26,26 @@ def misspelt(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor,
 misspelt.supports = {"bf16", "casual"}  # type: ignore[attr-defined]
 
 
+def attributed(**attributes: Any) -> Any:
+    def kernel(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+        return HONEST(q, k, v, **arguments)
+
+    vars(kernel).update(attributes)
+    return kernel
+
+
+a_word = attributed(supports="causal")
+no_set = attributed(supports=None)
+no_number = attributed(lse_on_empty_rows="zero")
+no_backward = attributed(backward="no")
+
+
+def elsewhere(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+    answer = HONEST(q, k, v, **arguments)
+    torch.set_default_device("meta")
+    return answer
+
+
 def naughty(q: Tensor, k: Tensor, v: Tensor, **arguments: Any) -> Any:
     out, lse = HONEST(q, k, v, **arguments)
     match q.shape[1]:

@@ -97,10 +97,14 @@ def test_a_crash_and_a_hang_are_crash() -> None:
         (provider("nobody"), "has no callable 'nobody'"),
         (provider("good", "nothing.py"), "no file"),
         (provider("misspelt"), "unknown features: casual"),
+        (provider("a_word"), "`supports` is 'causal', not a set of names of features"),
+        (provider("no_set"), "`supports` is None, not a set of names of features"),
+        (provider("no_number"), "`lse_on_empty_rows` is 'zero', not a number"),
+        (provider("no_backward"), "`backward` is 'no', not callable"),
     ],
 )
 def test_a_provider_that_does_not_load_fails_with_the_cause(name: str, told: str) -> None:
-    """No such file, no such name and a misspelt feature are FAIL, and say what is wrong."""
+    """No such file, no such name and a wrong attribute are FAIL, and say what is wrong."""
     verdict, reason, failing = check.verdict_of(judged(name, [first("128x128")]), SOUND)
     assert verdict == check.FAIL
     assert told in reason
@@ -114,6 +118,51 @@ def test_a_provider_that_dies_while_it_is_imported_is_crash(tmp_path: Path) -> N
     verdict, reason, _ = check.verdict_of(judged(f"{path}:f", [first("128x128")]), SOUND)
     assert verdict == check.CRASH
     assert "killed by SIGABRT while the candidate was loaded" in reason
+
+
+def test_a_provider_that_moves_torch_s_default_device_fails_by_that(tmp_path: Path) -> None:
+    """It is the provider's failure and not the machine's, in a call and in its import."""
+    run = judged(provider("elsewhere"), [first("128x128")])
+    (finding,) = run.checks[0]["findings"]
+    assert (run.checks[0]["status"], finding["statistic"]) == ("FAIL", "default-device")
+    path = tmp_path / "moves.py"
+    path.write_text("import torch\ntorch.set_default_device('meta')\nf = print\n")
+    run = judged(f"{path}:f", [first("128x128")])
+    assert run.session["reason"] == "its import changed torch's default device"
+
+
+def test_what_does_not_load_costs_one_check_of_the_vote_and_not_all() -> None:
+    """A typo in the name is told in seconds, in a document of the usual form."""
+    found = check.run(provider("nobody"), say=lambda line: None)
+    assert found["verdict"] == check.FAIL
+    assert "has no callable 'nobody'" in found["reason"]
+    assert (found["cases"], found["harness"]["status"]) == ([], "PASS")
+    assert found["harness"]["cases"] == 1
+
+
+def test_what_loads_is_asked_every_check() -> None:
+    """The look at whether it loads is no judgement: all that was chosen is asked after it."""
+    chosen = [first("128x128"), first("1x339")]
+    found = check.run(provider("good"), checks=chosen, say=lambda line: None)
+    assert [case["id"] for case in found["cases"]] == chosen
+    assert (found["verdict"], found["harness"]["cases"]) == (check.PASS, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--provider", str(HERE / "naughty.py")), "a provider is FILE.py:NAME"),
+        (("--candidate", "nope"), "a provider is FILE.py:NAME, and there is no candidate 'nope'"),
+        (("--provider", "gone.py:f"), "no file 'gone.py'"),
+    ],
+)
+def test_a_name_of_nothing_is_status_2_before_any_work(
+    words: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    done = call(*words, "--json", str(tmp_path / "check.json"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {told}")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_provider_that_refuses_everything_never_passes() -> None:
@@ -190,6 +239,7 @@ def test_the_help_shows_the_signature_and_an_example() -> None:
     assert done.returncode == 0
     assert "-> (out, lse)" in done.stdout
     assert "--provider mykernel.py:attention" in done.stdout
+    assert "--suite full \\\n    --json results/" in done.stdout
 
 
 def test_what_a_build_left_out_is_neither_a_failure_nor_a_pass() -> None:

@@ -167,7 +167,13 @@ def test_a_script_is_run_with_what_the_caller_has_and_without_us(
         (("--provider", "kernel.txt"), "FILE.py:NAME"),
         (("--provider", f"{SEARCHED}:nobody"), "has no callable 'nobody'"),
         ((), "--candidate"),
-        (("--candidate", "torch-cpu-flash", "--seconds", "0"), "--seconds"),
+        (
+            ("--candidate", "torch-cpu-flash", "--seconds", "-5"),
+            "'-5' is not a positive number of seconds",
+        ),
+        (("--candidate", "torch-cpu-flash", "--cases", "0"), "'0' is not a whole number from 1"),
+        (("--candidate", "torch-cpu-flash", "--children", "0"), "'0' is not a whole number"),
+        (("--candidate", "torch-cpu-flash", "--out", "/proc/x"), "cannot write to /proc/x"),
     ],
 )
 def test_wrong_words_are_status_2_and_no_traceback(
@@ -177,6 +183,7 @@ def test_wrong_words_are_status_2_and_no_traceback(
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+    assert "fuzz " not in done.stdout, "it is told before the search"
 
 
 def test_a_kernel_that_refuses_everything_is_no_pass(tmp_path: Path) -> None:
@@ -186,3 +193,4 @@ def test_a_kernel_that_refuses_everything_is_no_pass(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "nothing was judged" in done.stdout
+    assert not (tmp_path / "fuzz-found").exists(), "nobody looks for scripts that are not there"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import pinproof_cell.__main__ as cli
 
+HERE = Path(__file__).parent
 SOURCE = Path(cli.__file__).parents[1]
 REQUEST = {"schema": 1, "cell": "cpu-3f9a1c", "target": "cpu", "axes": {"torch": "2.13.0"}}
 
@@ -93,3 +96,71 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one_and_no_litter(tmp_pa
         cli.write(out, {"run": object()})
     assert json.loads(out.read_text(encoding="utf-8")) == {"run": 1}
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [("/proc/x.json", "cannot write to /proc"), (".", "is a folder")],
+)
+def test_a_result_that_could_not_be_written_is_refused_before_any_work(where, told):
+    done = call("check", "--provider", f"{HERE / 'naughty.py'}:good", "--json", where)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "--provider", f"{HERE / 'naughty.py'}:good"),
+        ("check", "--candidate", "torch-cpu-flash"),
+        ("calibrate", "--runs", "500"),
+        ("mutants",),
+    ],
+    ids=["a provider", "candidates by name", "calibrate", "mutants"],
+)
+def test_ctrl_c_is_one_line_and_ends_the_children(tmp_path, words):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pinproof_cell", *words, "--json", tmp_path / "out.json"],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    limit = time.monotonic() + 60
+    while not (family := children(process.pid)) and time.monotonic() < limit:
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert (process.returncode, told) == (130, "interrupted\n")
+    assert family
+    assert not [each for each in family if Path(f"/proc/{each}").exists()]
+    assert not (tmp_path / "out.json").exists()
+
+
+def children(pid: int) -> list[int]:
+    """Return the ids of the children that any thread of a process has started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(each) for task in tasks for each in task.read_text().split()]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--runs", "0"), "'0' is not a whole number from 1"),
+        (("--runs", "2.5"), "'2.5' is not a whole number from 1"),
+        (("--processes", "no"), "'no' is not a whole number from 1"),
+        (("--seconds", "-1"), "'-1' is not a number of seconds"),
+        (("--seconds", "nan"), "'nan' is not a number of seconds"),
+    ],
+)
+def test_a_calibration_of_nothing_is_wrong_words(words, told, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["calibrate", *words, "--json", str(tmp_path / "out.json")])
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_no_seconds_are_a_calibration_that_only_tells():
+    assert cli.parser().parse_args(["calibrate", "--seconds", "0", "--json", "x"]).seconds == 0
