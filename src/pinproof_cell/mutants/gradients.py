@@ -21,6 +21,7 @@ from pinproof_cell.mutants.emulation.gradient import (
 )
 from pinproof_cell.mutants.emulation.softmax import dropped, products, rounded, scores, seen
 from pinproof_cell.mutants.mutant import Family, Mutant
+from pinproof_cell.mutants.numerics import float32_plain
 from pinproof_cell.mutants.strides import contiguous, reread
 
 BLOCK = HONEST.block
@@ -28,6 +29,14 @@ BLOCK = HONEST.block
 
 def _no_window(problem: Problem) -> Problem:
     return replace(problem, left=-1, right=0 if problem.causal else -1)
+
+
+def _default_scale(problem: Problem) -> Problem:
+    return replace(problem, scale=problem.q.shape[3] ** -0.5)
+
+
+def _no_softcap_in_window(problem: Problem) -> Problem:
+    return problem if problem.window == (-1, -1) else replace(problem, softcap=0.0)
 
 
 def _top_left(problem: Problem) -> Problem:
@@ -190,6 +199,31 @@ def _garbage_of_empty(gradients: Gradients, problem: Problem, lse: Tensor) -> Gr
     return (dq, dk, dv) if problem.queries else (dq, problem.k, problem.v)
 
 
+def _garbage_of_no_keys(gradients: Gradients, problem: Problem, lse: Tensor) -> Gradients:
+    """Leave in dQ what Q was, where there are no keys."""
+    dq, dk, dv = gradients
+    return (dq, dk, dv) if problem.keys else (problem.q, dk, dv)
+
+
+def _unwritten_from(
+    name: str, axis: int, count: int
+) -> Callable[[Gradients, Problem, Tensor], Gradients]:
+    """Return a step that leaves the gradient called `name` 0 from place `count` of an axis on."""
+    place = ("dq", "dk", "dv").index(name)
+
+    def step(gradients: Gradients, problem: Problem, lse: Tensor) -> Gradients:
+        found = list(gradients)
+        whole = found[place]
+        written = torch.arange(whole.shape[axis]) < count
+        shape = [1] * whole.dim()
+        shape[axis] = -1
+        found[place] = whole * written.reshape(shape)
+        dq, dk, dv = found
+        return dq, dk, dv
+
+    return step
+
+
 def _tail_unwritten(gradients: Gradients, problem: Problem, lse: Tensor) -> Gradients:
     """Leave the keys of a last partial tile unwritten."""
     whole = problem.keys // BLOCK * BLOCK
@@ -261,6 +295,21 @@ MUTANTS = (
         "the derivative at the capped score",
         "softcap",
         bend=_bent(lambda x: 1 - torch.tanh(x).square()),
+    ),
+    _gradient("grad-scale-ignored", "B80", "the default scale", prepare=_default_scale),
+    _gradient(
+        "grad-softcap-lost-in-window",
+        "B80",
+        "no softcap where there is a window",
+        "softcap window",
+        prepare=_no_softcap_in_window,
+    ),
+    _gradient(
+        "grad-float32-arguments-ignored",
+        "B80",
+        "no scale, softcap and slopes in float32",
+        "fp32",
+        prepare=float32_plain,
     ),
     _gradient("grad-sinks-ignored", "B80", "P of the keys alone", "sinks", stored=_without_sinks),
     _gradient("grad-lse-of-first-tile", "B74", "every tile reads the first", stored=_first_tile),
@@ -353,6 +402,41 @@ MUTANTS = (
         "a sequence without queries leaves K in dK",
         "varlen empty-sequences",
         finish=_garbage_of_empty,
+    ),
+    _gradient(
+        "grad-of-no-queries-dense",
+        "B03",
+        "a batch without queries leaves K in dK",
+        "no-queries",
+        finish=_garbage_of_empty,
+    ),
+    _gradient(
+        "grad-of-no-keys",
+        "B03",
+        "a batch without keys leaves Q in dQ",
+        "no-keys",
+        finish=_garbage_of_no_keys,
+    ),
+    _gradient(
+        "grad-keys-from-2048-lost",
+        "",
+        "dK of key 2048 and on",
+        finish=_unwritten_from("dk", 2, 2048),
+    ),
+    _gradient(
+        "grad-queries-from-2048-lost",
+        "",
+        "dQ of row 2048 and on",
+        finish=_unwritten_from("dq", 2, 2048),
+    ),
+    _gradient(
+        "grad-heads-from-16-lost", "", "dV of head 16 and on", finish=_unwritten_from("dv", 1, 16)
+    ),
+    _gradient(
+        "grad-batches-from-8-lost",
+        "",
+        "dQ of element 8 and on",
+        finish=_unwritten_from("dq", 0, 8),
     ),
     _gradient("grad-dk-is-dv", "", "dK and dV exchanged", finish=_swapped),
 )

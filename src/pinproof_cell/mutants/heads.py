@@ -98,6 +98,17 @@ def _batches_unwritten(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
     return out, lse
 
 
+def _unwritten_from(axis: int, count: int) -> Callable[[Tensor, Tensor, Problem], Partial]:
+    """Return a step that leaves an axis of the output 0 from place `count` on."""
+
+    def finish(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
+        out = out.clone()
+        out.narrow(axis, min(count, out.shape[axis]), max(out.shape[axis] - count, 0)).zero_()
+        return out, lse
+
+    return finish
+
+
 def _heads_swapped(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
     """Write heads as (group, key head) where (key head, group) was meant."""
     heads = problem.q.shape[1]
@@ -155,5 +166,11 @@ MUTANTS = (
     _head("scale-of-padded-head", "", "1/sqrt of the padded d", prepare=_scale_of_padded),
     _head("scale-of-value-head", "B37", "1/sqrt of the head dimension of V", prepare=_scale_of_v),
     _head("last-rows-unwritten", "B31", "rows of a partial tile", finish=_last_rows_unwritten),
+    _head("queries-from-512-unwritten", "", "rows behind 512", finish=_unwritten_from(2, 512)),
+    _head("queries-from-2048-unwritten", "", "rows behind 2048", finish=_unwritten_from(2, 2048)),
+    _head("heads-from-8-unwritten", "", "heads behind 8", finish=_unwritten_from(1, 8)),
+    _head("heads-from-16-unwritten", "", "heads behind 16", finish=_unwritten_from(1, 16)),
+    _head("batches-from-4-unwritten", "", "elements behind 4", finish=_unwritten_from(0, 4)),
+    _head("batches-from-8-unwritten", "", "elements behind 8", finish=_unwritten_from(0, 8)),
     _head("batches-unwritten", "B31", "rows of all sequences but one", finish=_batches_unwritten),
 )

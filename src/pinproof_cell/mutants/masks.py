@@ -277,6 +277,12 @@ MUTANTS = (
         "the last part of a tile is not visited",
         seen=_drop(lambda keys: keys // BLOCK * BLOCK),
     ),
+    _mask(
+        "keys-from-2048-lost",
+        "",
+        "keys behind a chunk of 2048 are not visited",
+        seen=_drop(lambda keys: min(keys, 2048)),
+    ),
     _mask("last-key-dropped", "B30", "one key too few", seen=_drop(lambda keys: keys - 1)),
     _mask(
         "finite-sentinel",

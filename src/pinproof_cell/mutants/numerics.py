@@ -112,6 +112,13 @@ def _low_scores(problem: Problem) -> Tensor:
     )
 
 
+def float32_plain(problem: Problem) -> Problem:
+    """Return a problem of float32 without scale, softcap and slopes of its own."""
+    if problem.dtype != torch.float32:
+        return problem
+    return replace(problem, scale=problem.q.shape[3] ** -0.5, softcap=0.0, slopes=None)
+
+
 def _cap_before_scale(problem: Problem) -> Tensor:
     return biased(capped(products(problem), problem) * problem.scale, problem)
 
@@ -235,6 +242,13 @@ MUTANTS = (
         "softcap over the bias too",
         scores=_cap_after_alibi,
         needs=("softcap",),
+    ),
+    _numeric(
+        "float32-arguments-ignored",
+        "B80",
+        "no scale, softcap and slopes in float32",
+        prepare=float32_plain,
+        needs=("fp32",),
     ),
     _numeric(
         "alibi-ignored",

@@ -100,9 +100,51 @@ VALUES = (
     Case(60, 90, causal=True, softcap=1.0, kind="large", dtype="fp16", name="far-above-its-cap"),
 )
 
+#: The scale is no feature: nobody is spared it.
+SCALED = Case(40, 70, scale=0.3)
+
+#: Arguments that meet in one call: a kernel may drop one of them where another is given.
+TOGETHER = (
+    Case(70, 130, heads=4, causal=True, window=(40, 0), softcap=2.0, scale=0.3),
+    Case(70, 130, window=(31, 7), softcap=2.0, alibi=True),
+    Case(70, 130, heads=4, causal=True, softcap=2.0, alibi=True, scale=0.3),
+)
+
+#: One argument or width each.
+ALONE = (
+    SCALED,
+    Case(64, 64, causal=True),
+    Case(40, 70, window=(20, 5)),
+    Case(40, 70, softcap=2.0),
+    Case(40, 70, alibi=True),
+    Case(40, 70, 160),
+    Case(40, 70, 111),
+)
+
+
+#: What has no ALiBi, which few kernels take, in both types of 16 bits.
+ARGUMENTS = (*guised((SCALED, TOGETHER[0])), *alternating(TOGETHER[1:]))
+
+
+def _float32(*shapes: Case) -> tuple[Case, ...]:
+    return tuple(replace(shape, dtype="fp32") for shape in shapes)
+
+
+#: A kernel of float32 alone is asked no other cases.
 FLOAT32 = (
     Case(113, 203, heads=4, causal=True, dtype="fp32"),
     Case(97, 160, 128, window=(31, 7), dtype="fp32", kind="peaked"),
+    *_float32(*ALONE, *TOGETHER, Case(5, 1), Case(60, 20, causal=True)),
+)
+
+#: Lengths, batches and heads that end no sooner than a kernel's chunks, grids and loops do.
+SIZES = alternating(
+    (
+        Case(1, 2300, heads=1, heads_k=1, batch=1),
+        Case(2100, 20, heads=1, heads_k=1, batch=1),
+        Case(3, 20, heads=17, heads_k=17, batch=1),
+        Case(3, 20, heads=1, heads_k=1, batch=9),
+    )
 )
 
 MEMORY = (
@@ -211,6 +253,11 @@ GRADIENTS = tuple(
         Case(192, 192, kind="shifted"),
         Case(1, 128, kind="shifted", dtype="fp16"),
         Case(113, 130, heads=4, causal=True, dtype="fp32"),
+        *_float32(*ALONE, *TOGETHER),
+        *ARGUMENTS,
+        *SIZES,
+        Case(33, 0),
+        Case(0, 33, dtype="fp16"),
         Case(128, 217, causal=True, sinks=True),
         Case(130, 2, causal=True),
         replace(MIXED, causal=True),
@@ -271,7 +318,8 @@ def suite(level: str, device: str) -> Iterator[Case]:
         yield from guised((backward[1], backward[2], backward[5]), HALF[1:])
         return
     yield from PLAIN
-    yield from (*SMALLEST, *HEADS, *WINDOWS, *VALUE_HEADS, *VALUES, *FLOAT32, *MEMORY, *SINKS)
+    yield from (*SMALLEST, *SIZES, *ARGUMENTS)
+    yield from (*HEADS, *WINDOWS, *VALUE_HEADS, *VALUES, *FLOAT32, *MEMORY, *SINKS)
     yield from (*VARLEN, *PAGED, *PADDED, *SPLITS, *DROPOUT)
     yield from guised(backward, GUISES if device == "cuda" else HALF)
     yield from (*GRADIENTS, *SILENT_HOLE, *GPT_OSS)

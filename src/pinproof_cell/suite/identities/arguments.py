@@ -24,7 +24,8 @@ def wide_window(bench: Bench) -> Iterator[Judgement]:
 def flat_slopes(bench: Bench) -> Iterator[Judgement]:
     """P2: ALiBi with slopes of 0 equals none. Within the rounding of both."""
     call = bench.draw()
-    slopes = torch.zeros(call.q.shape[-2], dtype=torch.float32, device=call.q.device)
+    shape = (len(bench.case.sequences), call.q.shape[-2])
+    slopes = torch.zeros(shape, dtype=torch.float32, device=call.q.device)
     other = bench.ask(replace(call, alibi_slopes=slopes))
     yield bench.agree(bench.ask(call), other, "ALiBi slopes of 0, and none")
 

@@ -100,12 +100,13 @@ ROWS = (
     Row(1, "again-window", "arguments.again",
         (SMALL_WINDOW, WINDOW, replace(SMALL_WINDOW, backward=True)), "window"),
     Row(1, "again-batch", "arguments.again", (PACKED, PAGED[16]), "batch"),
-    Row(0, "again-scale", "arguments.again", (SMALL,), "scale"),
+    Row(0, "again-scale", "arguments.again", (SMALL, replace(SMALL, backward=True)), "scale"),
     Row(0, "again-mask", "arguments.again", (SMALL,), "mask", needs="causal-rectangular"),
     Row(0, "again-length", "arguments.again", (SMALL,), "length"),
     Row(0, "again-group", "arguments.again", (PREFILL,), "group"),
     *(
-        Row(1, f"ignored-{argument}", "arguments.ignored", (Case(40, 40),), argument)
+        Row(1, f"ignored-{argument}", "arguments.ignored",
+            (Case(40, 40), Case(40, 40, dtype="fp32")), argument)
         for argument in ("causal", "window", "softcap", "alibi", "scale", "sinks", "dropout")
     ),
 )  # fmt: skip
