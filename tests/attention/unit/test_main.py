@@ -127,12 +127,15 @@ def test_ctrl_c_is_one_line_and_ends_the_children(tmp_path, words):
         stderr=subprocess.PIPE,
         text=True,
     )
-    limit = time.monotonic() + 60
-    while not (family := children(process.pid)) and time.monotonic() < limit:
-        time.sleep(0.1)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    try:
+        limit = time.monotonic() + 60
+        while not (family := children(process.pid)) and time.monotonic() < limit:
+            time.sleep(0.1)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert (process.returncode, told) == (130, "interrupted\n")
     assert family
     assert not [each for each in family if Path(f"/proc/{each}").exists()]
