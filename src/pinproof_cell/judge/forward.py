@@ -157,7 +157,8 @@ def _degraded(
     alike = max(truth.levels * left, 1.0) ** -0.5
     spread = math.hypot(spread, alike / 3**0.5)
     limits["bias"] += 1.74 * t + 2 / max(rows, 1) ** 0.5 + 3 * alike
-    limits["beta"] += t + 3 * spread
+    # Five: a search asks thousands of cases, and rows are not always independent.
+    limits["beta"] += t + 5 * spread
     return limits
 
 
