@@ -250,12 +250,12 @@ def test_of_the_caller_uv_sees_where_to_fetch_and_nothing_that_changes_the_answe
     for name in ("UV_CONSTRAINT", "UV_TORCH_BACKEND", "PIP_CONSTRAINT", "PYTHONPATH", "HF_TOKEN"):
         monkeypatch.setenv(name, "secret")
     monkeypatch.setenv("UV_CACHE_DIR", "/cache")
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://own.example/simple")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://own.example/wheels")
     monkeypatch.setenv("PIP_INDEX_URL", "https://user:hidden@mirror.example/wheels")
     tool = installer()
     assert "secret" not in tool.env.values()
     assert tool.env["UV_CACHE_DIR"] == "/cache"
-    assert tool.env["UV_DEFAULT_INDEX"] == "https://own.example/simple"
+    assert tool.env["UV_DEFAULT_INDEX"] == "https://own.example/wheels"
     assert "hidden" not in repr(tool)
 
 

@@ -63,7 +63,7 @@ def index(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    address = f"http://me:{PASSWORD}@127.0.0.1:{server.server_address[1]}/simple"
+    address = f"http://me:{PASSWORD}@127.0.0.1:{server.server_address[1]}/wheels"
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "UV_INDEX", "UV_FIND_LINKS"):
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("UV_DEFAULT_INDEX", address)
