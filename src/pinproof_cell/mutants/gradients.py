@@ -20,6 +20,7 @@ from pinproof_cell.mutants.emulation.gradient import (
     of_queries,
 )
 from pinproof_cell.mutants.emulation.softmax import dropped, products, rounded, scores, seen
+from pinproof_cell.mutants.heads import unwritten
 from pinproof_cell.mutants.mutant import Family, Mutant
 from pinproof_cell.mutants.numerics import float32_plain
 from pinproof_cell.mutants.strides import contiguous, reread
@@ -209,16 +210,13 @@ def _unwritten_from(
     name: str, axis: int, count: int
 ) -> Callable[[Gradients, Problem, Tensor], Gradients]:
     """Return a step that leaves the gradient called `name` 0 from place `count` of an axis on."""
-    place = ("dq", "dk", "dv").index(name)
+    names = ("dq", "dk", "dv")
 
     def step(gradients: Gradients, problem: Problem, lse: Tensor) -> Gradients:
-        found = list(gradients)
-        whole = found[place]
-        written = torch.arange(whole.shape[axis]) < count
-        shape = [1] * whole.dim()
-        shape[axis] = -1
-        found[place] = whole * written.reshape(shape)
-        dq, dk, dv = found
+        dq, dk, dv = (
+            unwritten(x, axis, count) if each == name else x
+            for each, x in zip(names, gradients, strict=True)
+        )
         return dq, dk, dv
 
     return step

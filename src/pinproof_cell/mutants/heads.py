@@ -98,15 +98,16 @@ def _batches_unwritten(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
     return out, lse
 
 
+def unwritten(x: Tensor, axis: int, count: int) -> Tensor:
+    """Return `x` with 0 along `axis` from place `count` on."""
+    found = x.clone()
+    found.narrow(axis, min(count, x.shape[axis]), max(x.shape[axis] - count, 0)).zero_()
+    return found
+
+
 def _unwritten_from(axis: int, count: int) -> Callable[[Tensor, Tensor, Problem], Partial]:
     """Return a step that leaves an axis of the output 0 from place `count` on."""
-
-    def finish(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
-        out = out.clone()
-        out.narrow(axis, min(count, out.shape[axis]), max(out.shape[axis] - count, 0)).zero_()
-        return out, lse
-
-    return finish
+    return lambda out, lse, problem: (unwritten(out, axis, count), lse)
 
 
 def _heads_swapped(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
