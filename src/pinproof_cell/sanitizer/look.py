@@ -8,11 +8,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pinproof_cell.sanitizer import tool as sanitizers
+from pinproof_cell.sanitizer import unwritten
 from pinproof_cell.sanitizer.calls import CALLS
 from pinproof_cell.sanitizer.misread import weighed
 from pinproof_cell.sanitizer.program import RAN, REFUSED
@@ -81,6 +82,8 @@ def _under(subject: Subject, tool: str, scratch: Path) -> tuple[dict[str, Any], 
     alone = {}
     if seen.errors and len(seen.calls) > 1:
         alone = {name: _once(subject, tool, [name], scratch) for name in seen.calls}
+    if tool == "initcheck" and any(map(unwritten.is_of_torch, seen.errors)):
+        seen = _made_again(subject, seen, alone, scratch)
     status = HAZARD if seen.errors else INCOMPLETE if seen.reason else CLEAN
     if status == CLEAN and not seen.calls:
         status = UNSUPPORTED
@@ -90,25 +93,47 @@ def _under(subject: Subject, tool: str, scratch: Path) -> tuple[dict[str, Any], 
         "tool": tool,
         "status": status,
         "calls": list(seen.calls),
-        "hazards": [_hazard(hazard, seen, alone) for hazard in seen.hazards],
+        "hazards": [
+            {**asdict(hazard), "text": str(hazard), "calls": _calls(hazard, seen, alone)}
+            for hazard in seen.hazards
+        ],
         "reason": seen.reason,
         "seconds": round(time.monotonic() - started, 1),
     }
     return found, seen.session
 
 
-def _hazard(hazard: Hazard, seen: Seen, alone: Mapping[str, Seen]) -> dict[str, Any]:
-    """Return a hazard with the calls that show it; all of them where none does alone."""
-    own = [name for name, other in alone.items() if other.shows(hazard)]
-    return {**asdict(hazard), "text": str(hazard), "calls": own or list(seen.calls)}
+def _calls(hazard: Hazard, seen: Seen, alone: Mapping[str, Seen]) -> list[str]:
+    """Return the calls that show a hazard; all of them where none does alone."""
+    return [name for name, other in alone.items() if other.shows(hazard)] or list(seen.calls)
 
 
-def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path) -> Seen:
+def _made_again(subject: Subject, seen: Seen, alone: Mapping[str, Seen], scratch: Path) -> Seen:
+    """Return `seen` with its hazards weighed, where all are in our own reading of an answer.
+
+    The tool tells of a hundred at most, so first it looks once more at all calls while nobody reads
+    an answer: what it then finds is the candidate's own, and nothing is weighed.
+    """
+    unread = _once(subject, "initcheck", seen.calls, scratch, "--unread")
+    if unread.reason or unread.errors or unread.calls != seen.calls:
+        return seen
+    showing = [name for name, other in alone.items() if other.errors] or list(seen.calls)
+    again = {
+        name: unwritten.look(
+            subject.candidate, name, target=subject.target, seed=subject.seed, scratch=scratch
+        )
+        for name in showing
+    }
+    hazards = (unwritten.weighed(hazard, again) for hazard in seen.hazards)
+    return replace(seen, hazards=tuple(hazards))
+
+
+def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path, *more: str) -> Seen:
     journal = Journal(scratch / "journal.jsonl")
     journal.path.unlink(missing_ok=True)
     words = ["-m", "pinproof_cell.sanitizer.program", "--candidate", subject.candidate]
     words += ["--target", subject.target, "--seed", str(subject.seed)]
-    words += ["--journal", str(journal.path), *names]
+    words += ["--journal", str(journal.path), *more, *names]
     ran = sanitizers.run(
         subject.program, tool, words, target=subject.target, timeout=subject.limit, scratch=scratch
     )

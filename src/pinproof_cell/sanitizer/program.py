@@ -20,24 +20,31 @@ RAN, REFUSED, RAISED = "RAN", "UNSUPPORTED", "ERROR"
 
 def main(words: Sequence[str] | None = None) -> int:
     """Make the calls; returns 0 whatever they come to."""
-    parser = argparse.ArgumentParser()
-    for name in ("candidate", "target", "seed", "journal"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("calls", nargs="+")
-    options = parser.parse_args(words)
+    told = options(words)
     # The sanitizer is our parent: where it is killed, nobody else would end us.
     child.end_with_parent()
-    journal = Journal(Path(options.journal))
-    candidate, reason, facts = _load(options.candidate, options.target)
+    journal = Journal(Path(told.journal))
+    candidate, reason, facts = load(told.candidate, told.target)
     journal.add("session", reason=reason, device=facts, version=candidate and candidate.version)
-    for call in () if reason else options.calls:
+    device = "cpu" if told.target == "cpu" else "cuda"
+    for call in () if reason else told.calls:
         journal.add("begin", call=call)
-        status, why = _make(candidate, call, int(options.seed), options.target)
+        status, why = _make(candidate, call, int(told.seed), device, unread=told.unread)
         journal.add("end", call=call, status=status, reason=why)
     return 0
 
 
-def _load(name: str, target: str) -> tuple[Any, str | None, Any]:
+def options(words: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser()
+    for name in ("candidate", "target", "seed", "journal"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--unread", action="store_true", help="read no answer")
+    parser.add_argument("calls", nargs="+")
+    return parser.parse_args(words)
+
+
+def load(name: str, target: str) -> tuple[Any, str | None, Any]:
     """Return the candidate, why it cannot be called here, if so, and the device."""
     from pinproof_cell.candidates.distribution import failure
 
@@ -51,15 +58,20 @@ def _load(name: str, target: str) -> tuple[Any, str | None, Any]:
         return None, failure(error), None
 
 
-def _make(candidate: Any, name: str, seed: int, target: str) -> tuple[str, str | None]:
-    """Make one call, forward and where it says so backward, and read every number of its answer."""
+def _make(
+    candidate: Any, name: str, seed: int, device: str, *, unread: bool
+) -> tuple[str, str | None]:
+    """Make one call and read every number of its answer, unless it is to stay `unread`."""
     from pinproof_cell.candidates.distribution import failure
 
-    case, device = by_id(name), "cpu" if target == "cpu" else "cuda"
+    case = by_id(name)
     if missing := case.features - candidate.supports:
         return REFUSED, f"{candidate.name} does not admit {', '.join(sorted(missing))}"
     try:
-        _call(candidate, case, seed, device)
+        found = answers(candidate, inputs_of(case, seed, device), seed)
+        for tensor in [] if unread else found:
+            _read(tensor)
+        synchronize(device)
     except NotImplementedError as error:
         return REFUSED, failure(error)
     except Exception as error:
@@ -67,23 +79,39 @@ def _make(candidate: Any, name: str, seed: int, target: str) -> tuple[str, str |
     return RAN, None
 
 
-def _call(candidate: Any, case: Any, seed: int, device: str) -> None:
-    import torch
-
+def inputs_of(case: Any, seed: int, device: str) -> tuple[Any, Any]:
+    """Return the call, and the gradient of its output or None."""
     from pinproof_cell.suite import inputs
 
-    call = inputs.generate(case, seed, device)
+    dout = inputs.output_gradient(case, seed, device) if case.backward else None
+    return inputs.generate(case, seed, device), dout
+
+
+def answers(candidate: Any, given: tuple[Any, Any], seed: int) -> list[Any]:
+    """Call the candidate, forward and with a gradient backward; returns all that it answers."""
+    import torch
+
+    call, dout = given
     torch.manual_seed(seed)
     with torch.no_grad():
         out, lse = candidate.forward(call)
-        answers = [out, lse]
-        if case.backward:
-            dout = inputs.output_gradient(case, seed, device)
-            answers += candidate.backward(dout, call, out, lse)
-        for tensor in answers:
-            if tensor is not None:
-                # A row that was never written is seen by who reads it.
-                float(torch.nan_to_num(tensor.float()).sum())
+        found = [out, lse]
+        if dout is not None:
+            found += candidate.backward(dout, call, out, lse)
+    return [tensor for tensor in found if tensor is not None]
+
+
+def _read(tensor: Any) -> None:
+    """Read every number: a row that was never written is seen by who reads it."""
+    import torch
+
+    float(torch.nan_to_num(tensor.float()).sum())
+
+
+def synchronize(device: str) -> None:
+    """Wait for all that was launched: errors show here at the latest."""
+    import torch
+
     if device == "cuda":
         torch.cuda.synchronize()
 

@@ -23,7 +23,9 @@ _HAZARD = re.compile(
 _TROUBLE = re.compile(
     r"Internal Sanitizer Error|Error: |Target application |Program hit |Device not supported"
 )
-_SUMMARY = re.compile(r"(?:ERROR SUMMARY: |RACECHECK SUMMARY: .*\()([\d,]+) error")
+_SUMMARY = re.compile(
+    r"(?:ERROR SUMMARY: |RACECHECK SUMMARY: .*\()([\d,]+) errors?(?! were not printed)\b"
+)
 
 #: Where, in the words of several releases: KERNEL+0x50 in FILE:6, KERNEL():0x160 in FILE:6,
 #: 0xda0 in FILE:175:KERNEL, 0x88 in KERNEL.

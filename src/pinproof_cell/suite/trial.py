@@ -15,6 +15,7 @@ from pinproof_cell.judge import backward
 from pinproof_cell.judge.findings import Finding
 from pinproof_cell.judge.forward import FAIL, Judgement, judge
 from pinproof_cell.judge.thresholds import Thresholds
+from pinproof_cell.suite import poison
 from pinproof_cell.suite.expected import Expected, Gradients
 from pinproof_cell.suite.guard import AnswerError, Guarded
 from pinproof_cell.world import memory
@@ -65,7 +66,7 @@ class Trial:
 
     def forward(self, call: Call) -> tuple[Tensor, Tensor | None]:
         """Call the candidate in memory full of NaN, and wait for it: errors belong to this call."""
-        _poison((*call.q.shape[:-1], call.v.shape[-1]), call.q)
+        self._poison(call.q[..., 0].numel() * call.v.shape[-1] * call.v.element_size())
         with self._answering(), torch.no_grad():
             return self.candidate.forward(call)
 
@@ -74,7 +75,7 @@ class Trial:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the candidate's gradients, given `out` and `lse` as its forward returned them."""
         for x in (call.q, call.k, call.v):
-            _poison(tuple(x.shape), x)
+            self._poison(x.numel() * x.element_size())
         with self._answering():
             return self.candidate.backward(dout, call, out, lse)
 
@@ -108,6 +109,11 @@ class Trial:
             dtype=wanted.dout.dtype,
             baselines=wanted.baselines,
         )
+
+    def _poison(self, nbytes: int) -> None:
+        """Fill the memory that an answer of `nbytes` bytes will likely get, and free it."""
+        held = [poison.block(nbytes, self.device) for _ in range(2)]
+        held.clear()
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -146,9 +152,3 @@ def lost(device: str) -> bool:
     except Exception:
         return True
     return False
-
-
-def _poison(shape: tuple[int, ...], like: Tensor) -> None:
-    """Fill memory with NaN and free it: rows that a kernel forgets to write look right in fresh."""
-    held = [torch.full(shape, torch.nan, dtype=like.dtype, device=like.device) for _ in range(2)]
-    held.clear()

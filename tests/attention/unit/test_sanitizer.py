@@ -42,14 +42,32 @@ at = words.index({python!r})
 caching = os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING")
 open({told!r}, "w").write(json.dumps([words[:at], caching]))
 done = subprocess.run(words[at:])
-text = {text!r} if {when!r} in words else {clean!r}
+quiet = {quiet!r} and "--unread" in words
+text = {text!r} if {when!r} in words and not quiet else {clean!r}
 open(words[words.index("--log-file") + 1], "w").write(text)
 sys.exit(86 if "ERROR SUMMARY: 1" in text else done.returncode)
+"""
+
+UNWRITTEN = """\
+========= Uninitialized __global__ memory read of size 2 bytes
+=========     at void at::native::unrolled_elementwise_kernel<int>(int, T1)+0x160
+=========     by thread (0,0,0) in block (0,0,0)
+=========     Address 0x7f3d04829e80
+=========
+========= ERROR SUMMARY: 1 error
 """
 
 RIGHT = """
 import os
 import planted
+import torch
+
+def whole(*inputs, **keywords):
+    out, lse = planted.right(*inputs, **keywords)
+    return torch.empty_like(out).copy_(out), torch.empty_like(lse).copy_(lse)
+
+def unwritten(*inputs, **keywords):
+    return planted.unwritten(*inputs, **keywords)
 
 def right(*inputs, **keywords):
     return planted.right(*inputs, **keywords)
@@ -62,7 +80,8 @@ def dying(q, *inputs, **keywords):
 def raising(q, *inputs, **keywords):
     raise RuntimeError("bad day")
 
-right.supports = dying.supports = raising.supports = planted.right.supports
+for each in (right, dying, raising, whole, unwritten):
+    each.supports = planted.right.supports
 """
 
 
@@ -74,17 +93,27 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("PYTHONPATH", str(PLANTED.parent))
     (tmp_path / "mine.py").write_text(RIGHT, encoding="utf-8")
 
-    def at(name: str = "right", text: str = CLEAN, when: str = "") -> dict[str, Any]:
-        program = standin(tmp_path / "compute-sanitizer", text=text, when=when)
+    def at(
+        name: str = "right", text: str = CLEAN, when: str = "", quiet: bool = True
+    ) -> dict[str, Any]:
+        program = standin(tmp_path / "compute-sanitizer", text=text, when=when, quiet=quiet)
         candidate = f"{tmp_path / 'mine.py'}:{name}"
         return look.at(look.Subject(candidate=candidate, target="cpu", program=program))
 
     return at
 
 
-def standin(path: Path, *, text: str = CLEAN, when: str = "") -> Path:
+def standin(path: Path, *, text: str = CLEAN, when: str = "", quiet: bool = True) -> Path:
+    """Write a tool that says `text` of the call `when`; `quiet` of an answer that nobody reads."""
     told = str(path.with_name("told.json"))
-    words = {"python": sys.executable, "text": text, "when": when, "clean": CLEAN, "told": told}
+    words: dict[str, Any] = {
+        "python": sys.executable,
+        "text": text,
+        "when": when,
+        "clean": CLEAN,
+        "told": told,
+    }
+    words["quiet"] = quiet
     path.write_text(STANDIN.format(**words), encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
@@ -139,6 +168,27 @@ def test_a_run_that_tells_of_nothing_but_a_misreading_is_not_clean(
     (run,) = seen(text=race, when=DENSE)["runs"]
     assert run["status"] == "UNCLEAR"
     assert "cannot follow bulk copies" in run["hazards"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("name", "quiet", "status", "told"),
+    [
+        ("whole", True, "UNCLEAR", "no element of the answer is NaN"),
+        ("unwritten", True, "HAZARD", "elements of the answer are NaN"),
+        ("right", True, "HAZARD", "not known to come from poisoned memory"),
+        ("whole", False, "HAZARD", "0x7f3d04829e80"),  # it shows where nobody reads an answer too
+    ],
+)
+def test_what_initcheck_says_of_our_own_reading_is_put_to_the_test(
+    seen: Any, monkeypatch: pytest.MonkeyPatch, name: str, quiet: bool, status: str, told: str
+) -> None:
+    monkeypatch.setattr(tool, "TOOLS", {"initcheck": ()})
+    (run,) = seen(name, text=UNWRITTEN, when=DENSE, quiet=quiet)["runs"]
+    assert run["status"] == status
+    (hazard,) = run["hazards"]
+    assert told in hazard["text"]
+    assert hazard["calls"] == [DENSE]
+    assert hazard["warning"] is (status == "UNCLEAR")
 
 
 @pytest.mark.parametrize(

@@ -213,3 +213,9 @@ pieces = st.sampled_from(
 def test_no_text_breaks_the_reader(text: str) -> None:
     found = parse(text)
     assert all(str(hazard) for hazard in found.hazards)
+
+
+def test_what_was_counted_and_not_printed_is_counted_once() -> None:
+    told = "errors were not printed. Use --print-limit option to adjust the number"
+    text = f"========= ERROR SUMMARY: 769 errors\n========= ERROR SUMMARY: 669 {told}\n"
+    assert parse(text).errors == 769
