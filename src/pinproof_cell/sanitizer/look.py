@@ -152,9 +152,12 @@ def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path, *mor
 def _reason(ran: sanitizers.Ran, journal: Journal) -> str | None:
     """Return what kept a run from looking at all that it should, or None."""
     session = next(iter(journal.lines("session")), {})
-    if ran.ended.timed_out or session.get("reason"):
-        return ran.ended.reason if ran.ended.timed_out else str(session["reason"])
     begun = journal.unfinished("call")
+    if ran.ended.timed_out:
+        where = f"in {begun['call']}" if begun else "after the last call"
+        return f"{ran.ended.reason}, {where if session else 'before the candidate was loaded'}"
+    if session.get("reason"):
+        return str(session["reason"])
     trouble = "; ".join(ran.report.troubles)
     if begun or not session:
         where = f" in {begun['call']}" if begun else ""

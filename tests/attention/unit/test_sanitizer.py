@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from pinproof_cell.request import Request
-from pinproof_cell.sanitizer import look, stage, tool
+from pinproof_cell.sanitizer import look, report, stage, tool
 from pinproof_cell.sanitizer.calls import CALLS, by_id
 from pinproof_cell.suite import inputs
+from pinproof_cell.world import child
+from pinproof_cell.world.journal import Journal
 
 PLANTED = Path(__file__).with_name("planted.py")
 DENSE, DECODE, BACKWARD = (
@@ -206,6 +208,25 @@ def test_what_was_not_looked_at_to_the_end_is_incomplete_and_says_why(
     (run,) = seen(name, text=text, when=DENSE)["runs"]
     assert run["status"] == "INCOMPLETE"
     assert told in run["reason"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "where"),
+    [
+        ([], "before the candidate was loaded"),
+        (["session", "begin"], f"in {DENSE}"),
+        (["session", "begin", "end"], "after the last call"),
+    ],
+)
+def test_a_run_without_an_end_says_where_it_stood(
+    tmp_path: Path, kinds: list[str], where: str
+) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for kind in kinds:
+        journal.add(kind, call=DENSE, status="RAN")
+    ended = child.Ended(returncode=-9, seconds=600.0, timed_out=True)
+    ran = tool.Ran(ended=ended, report=report.parse(""))
+    assert look._reason(ran, journal) == f"no end within 600 s, {where}"
 
 
 def test_a_candidate_that_cannot_be_called_has_a_reason_and_no_run(seen: Any) -> None:
