@@ -32,6 +32,7 @@ def everything() -> tuple[Mutant, ...]:
         source,
         splits,
         strides,
+        together,
     )
 
     families = (
@@ -45,6 +46,7 @@ def everything() -> tuple[Mutant, ...]:
         logsumexp,
         sinks,
         dropout,
+        together,
         gradients,
         chance,
         caching,

@@ -59,6 +59,15 @@ def _first_tile(lse: Tensor, problem: Problem) -> Tensor:
     return lse[:, :, torch.arange(problem.queries) % BLOCK]
 
 
+def _open_left(problem: Problem) -> Problem:
+    """Return the window with a left limit of half the keys where it has none."""
+    return replace(problem, left=problem.keys // 2) if problem.left < 0 < problem.right else problem
+
+
+def _open_right(problem: Problem) -> Problem:
+    return replace(problem, right=0) if problem.right < 0 <= problem.left else problem
+
+
 def _low(lse: Tensor, problem: Problem) -> Tensor:
     return lse.to(problem.dtype).float()
 
@@ -251,6 +260,8 @@ def _gradient(id: str, bug: str, stands_for: str, needs: str = "", **steps: Any)
 
 MUTANTS = (
     _gradient("grad-window-ignored", "B14", "no window", "window", prepare=_no_window),
+    _gradient("grad-window-open-left", "B14", "keys far left", "window", prepare=_open_left),
+    _gradient("grad-window-open-right", "B14", "keys ahead", "window", prepare=_open_right),
     _gradient("grad-top-left", "B12", "causal from the top-left corner", prepare=_top_left),
     _gradient(
         "grad-causal-ignored",

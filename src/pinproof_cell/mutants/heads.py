@@ -38,6 +38,19 @@ def _next(heads: Tensor, group: int, count: int) -> Tensor:
     return (heads + 1) // group % count
 
 
+def _power_of_two(heads: Tensor, group: int, count: int) -> Tensor:
+    """Return the key heads of a kernel that shifts where it has to divide."""
+    return heads >> (group - 1).bit_length()
+
+
+def _sixteen_rows(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
+    """Leave rows unwritten where a tile of 16 rows is not a whole number of groups."""
+    whole = 16 // problem.group
+    if 16 % problem.group == 0 or not whole:
+        return out, lse
+    return unwritten(out, 2, problem.queries // whole * whole), lse
+
+
 def _batch_zero(problem: Problem) -> Problem:
     return replace(
         problem, k=problem.k[:1].expand_as(problem.k), v=problem.v[:1].expand_as(problem.v)
@@ -62,6 +75,18 @@ def _short_dot(problem: Problem) -> Problem:
 
 def _first_columns(problem: Problem) -> Problem:
     return replace(problem, q=problem.q[..., :128], k=problem.k[..., :128])
+
+
+def _short_between(below: int, above: int) -> Callable[[Problem], Problem]:
+    """Return a step that loses the last eight columns of heads padded to `above`."""
+
+    def prepare(problem: Problem) -> Problem:
+        head_dim = problem.q.shape[-1]
+        if head_dim % 8 or not below < head_dim < above:
+            return problem
+        return replace(problem, q=unwritten(problem.q, 3, head_dim - 8))
+
+    return prepare
 
 
 def _short_values(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
@@ -160,10 +185,33 @@ MUTANTS = (
         prepare=_rolled_rows,
         needs=("gqa",),
     ),
+    _head(
+        "gqa-power-of-two",
+        "B51",
+        "a shift for the division by the group",
+        prepare=_heads(_power_of_two, "k_head", "v_head"),
+        needs=("gqa",),
+    ),
+    _head(
+        "gqa-rows-of-sixteen",
+        "B02",
+        "packed rows of groups that 16 is no multiple of",
+        finish=_sixteen_rows,
+        needs=("gqa",),
+    ),
     _head("batch-zero", "B36", "K and V of batch 0 for all", prepare=_batch_zero),
     _head("head-tail-of-q", "B50", "q.k leaves out d mod 8", prepare=_short_dot),
     _head("head-tail-of-v", "B37", "columns behind d mod 32 unwritten", finish=_short_values),
     _head("head-beyond-128", "", "columns of q behind 128 left out", prepare=_first_columns),
+    *(
+        _head(
+            f"head-padded-to-{above}",
+            "B37",
+            f"columns of heads between {below} and {above}",
+            prepare=_short_between(below, above),
+        )
+        for below, above in ((40, 64), (104, 128), (192, 256))
+    ),
     _head("scale-of-padded-head", "", "1/sqrt of the padded d", prepare=_scale_of_padded),
     _head("scale-of-value-head", "B37", "1/sqrt of the head dimension of V", prepare=_scale_of_v),
     _head("last-rows-unwritten", "B31", "rows of a partial tile", finish=_last_rows_unwritten),

@@ -112,6 +112,16 @@ def _clamped(problem: Problem) -> Problem:
     return replace(problem, k=problem.k[:, :, index], v=problem.v[:, :, index])
 
 
+def _open_causal(problem: Problem) -> dict[str, Any]:
+    """Return no causal limit where a window has no right end of its own."""
+    return {"right": -1} if problem.causal and problem.window[1] < 0 <= problem.left else {}
+
+
+def _overruled(problem: Problem) -> dict[str, Any]:
+    """Return no left limit where a causal mask overrules the right end of a window."""
+    return {"left": -1} if problem.causal and problem.window[1] > 0 else {}
+
+
 def _drop(count: Callable[[int], int]) -> Callable[[Problem], Tensor]:
     return lambda problem: seen(problem) & (torch.arange(problem.keys) < count(problem.keys))
 
@@ -283,6 +293,12 @@ MUTANTS = (
         "keys behind a chunk of 2048 are not visited",
         seen=_drop(lambda keys: min(keys, 2048)),
     ),
+    _mask(
+        "full-tile-of-112-hidden",
+        "B30",
+        "the last tile of 112 keys, where it is full",
+        seen=_drop(lambda keys: keys if keys % 112 or keys == 112 else keys - 112),
+    ),
     _mask("last-key-dropped", "B30", "one key too few", seen=_drop(lambda keys: keys - 1)),
     _mask(
         "finite-sentinel",
@@ -323,6 +339,34 @@ MUTANTS = (
         "B16",
         "a limit of 0 is none",
         prepare=_call(_zero_is_none),
+        needs=("window",),
+    ),
+    _mask(
+        "window-right-zero-is-none",
+        "B16",
+        "a right limit of 0 is none",
+        prepare=_call(lambda problem: {} if problem.causal or problem.right else {"right": -1}),
+        needs=("window",),
+    ),
+    _mask(
+        "window-left-zero-is-none",
+        "B16",
+        "a left limit of 0 is none, where the right one is not",
+        prepare=_call(lambda problem: {"left": -1} if problem.left == 0 < problem.right else {}),
+        needs=("window",),
+    ),
+    _mask(
+        "window-lost-where-overruled",
+        "B15",
+        "no left limit where the causal mask sets the right one",
+        prepare=_call(_overruled),
+        needs=("window",),
+    ),
+    _mask(
+        "causal-lost-in-open-window",
+        "B15",
+        "no causal mask where a window is open to the right",
+        prepare=_call(_open_causal),
         needs=("window",),
     ),
     _mask(

@@ -17,6 +17,7 @@ from pinproof_cell.mutants.emulation.softmax import (
     anchored,
     biased,
     capped,
+    close,
     fold,
     products,
     rounded,
@@ -151,6 +152,15 @@ def _bias(distance: Callable[[Problem], Tensor]) -> Callable[[Problem], Tensor]:
     return logits
 
 
+def _low_distance(problem: Problem) -> Tensor:
+    return rounded(problem.distance.abs(), torch.bfloat16)
+
+
+def _low_before_division(state: State) -> Partial:
+    """Round the output to fp16 before it is divided by the sum of its weights."""
+    return close(replace(state, out=rounded(state.out, torch.float16)))
+
+
 def _unshifted(problem: Problem) -> Tensor:
     return (torch.arange(problem.queries)[:, None] - torch.arange(problem.keys)).abs()
 
@@ -182,6 +192,13 @@ MUTANTS = (
     _numeric("reset-per-tile", "B01", "maximum and sum reset on every tile", fold=_reset),
     _numeric("first-tile-twice", "B69", "one tile is visited twice", fold=_first_twice),
     _numeric("output-accumulates-low", "", "16-bit accumulator", fold=_low_accumulator),
+    _numeric(
+        "output-divided-in-fp16",
+        "",
+        "fp16 before the division by the sum",
+        close=_low_before_division,
+        needs=("fp16",),
+    ),
     _numeric(
         "exp2-of-natural", "", "exp2 without log2(e)", fold=partial(fold, weigh=_power_of_two)
     ),
@@ -283,6 +300,13 @@ MUTANTS = (
         "B54",
         "slope * (distance + 1)",
         scores=_bias(lambda c: (c.distance + 1).abs()),
+        needs=("alibi",),
+    ),
+    _numeric(
+        "alibi-distance-in-bf16",
+        "B54",
+        "distances counted in bf16",
+        scores=_bias(_low_distance),
         needs=("alibi",),
     ),
     _numeric(

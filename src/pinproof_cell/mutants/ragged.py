@@ -108,9 +108,13 @@ def _empty_is_nan(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
     return (out, lse) if problem.keys else (out * torch.nan, lse * torch.nan)
 
 
-def _last_lost(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
-    """Leave the rows of sequences behind the third as they were."""
-    return (out, lse) if problem.sequence < 3 else (out * torch.nan, lse * torch.nan)
+def _lost_from(count: int) -> Callable[[Tensor, Tensor, Problem], Partial]:
+    """Return a step that leaves the rows of sequence `count` and on as they were."""
+
+    def finish(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
+        return (out, lse) if problem.sequence < count else (out * torch.nan, lse * torch.nan)
+
+    return finish
 
 
 def _unwritten_in_splits(out: Tensor, lse: Tensor, problem: Problem) -> Partial:
@@ -206,7 +210,8 @@ MUTANTS = (
     _packed("slopes-of-first", "B54", "slopes of sequence 0 for all", ask=_first_slopes),
     _packed("empty-sequence-is-nan", "B29", "no keys at all divide by zero", finish=_empty_is_nan),
     _packed("empty-sequence-stale", "B43", "no keys leave an older part", make=_stale_empty),
-    _packed("sequences-lost", "B31", "no rows behind the third sequence", finish=_last_lost),
+    _packed("sequences-lost", "B31", "no rows behind the third sequence", finish=_lost_from(3)),
+    _packed("sequences-from-32-lost", "B31", "sequences behind a warp", finish=_lost_from(32)),
     _packed(
         "split-sequences-unwritten",
         "B31",

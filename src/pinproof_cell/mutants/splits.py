@@ -35,6 +35,10 @@ def _by_maximum(partials: Sequence[Partial]) -> Partial:
     return summed(partials, factors), torch.logsumexp(lses, 0)
 
 
+def _first_32(partials: Sequence[Partial]) -> Partial:
+    return merge(partials[:32])
+
+
 def _maximum_lse(partials: Sequence[Partial]) -> Partial:
     out, _ = merge(partials)
     return out, torch.stack([lse for _, lse in partials]).amax(0)
@@ -106,6 +110,7 @@ MUTANTS = (
     _split("split-lost", "B29", "the last split is not merged", schedule=_lost),
     _split("split-gap", "B32", "one key lost where splits meet", schedule=_gap),
     _split("split-overlap", "B32", "one key twice where splits meet", schedule=_overlap),
+    _split("splits-from-32-lost", "B32", "a merge of 32 parts, and no more", merge=_first_32),
     _split("split-unweighted", "B32", "parts averaged without their weights", merge=_unweighted),
     _split("split-unnormalised", "B32", "weights do not sum to one", merge=_by_maximum),
     _split("split-lse-maximum", "B26", "LSE of the largest split alone", merge=_maximum_lse),

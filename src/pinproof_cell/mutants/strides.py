@@ -63,6 +63,11 @@ def _plain(x: Tensor, call: Call) -> Sequence[int]:
     return x.stride()
 
 
+def _ragged_contiguous(x: Tensor, call: Call) -> Sequence[int]:
+    """Return contiguous strides for packed rows, pages and caches alone."""
+    return x.stride() if call.layout is None else contiguous(x)
+
+
 def _read(*names: str, strides: Strides, wrap: int = 0) -> Callable[[Call], Call]:
     """Return a step that reads some of q, k and v by other strides."""
 
@@ -84,6 +89,13 @@ MUTANTS = (
         "B62",
         "views read as if contiguous",
         ask=_read("q", "k", "v", strides=contiguous),
+    ),
+    _view(
+        "ragged-strides-ignored",
+        "B62",
+        "packed rows and pages read as if contiguous",
+        ask=_read("q", "k", "v", strides=_ragged_contiguous),
+        needs=("ragged",),
     ),
     _view(
         "head-stride-assumed",

@@ -5,7 +5,9 @@ Imports nothing, so that the supervisor can. `grid` holds the cases of the suite
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 #: Every feature that a case can ask of a candidate.
 FEATURES = frozenset(
@@ -112,7 +114,10 @@ class Case:
     def id(self) -> str:
         """All that the case is, in one word: NAME@113x203-d64-h4k2-causal-bf16-diffuse."""
         left, right = self.window
-        ragged = "+".join(f"{queries}x{keys}" for queries, keys in self.lengths)
+        ragged = "+".join(
+            f"{queries}x{keys}" if count == 1 else f"{count}x{queries}x{keys}"
+            for (queries, keys), count in _runs(self.lengths)
+        )
         parts = [
             f"{self.seqlen_q}x{self.seqlen_k}-d{self.head_dim}",
             f"dv{self.head_dim_v}" if self.head_dim_v else "",
@@ -185,6 +190,12 @@ class Case:
     def uses(self) -> tuple[str, ...]:
         """The uses that a failure of this case concerns: "serving", "training", "everything"."""
         return concerned(self.features, self.looks_ahead)
+
+
+def _runs(lengths: tuple[tuple[int, int], ...]) -> Iterator[tuple[tuple[int, int], int]]:
+    """Yield the lengths of sequences that follow each other, and of how many they are."""
+    for pair, same in groupby(lengths):
+        yield pair, len(list(same))
 
 
 def concerned(features: frozenset[str], ahead: bool) -> tuple[str, ...]:

@@ -59,6 +59,18 @@ PLAIN = (*guised(TWELVE, GUISES), *EDGES)
 
 SMALLEST = (Case(0, 64), Case(1, 1))
 
+#: Ends of 0 and of none where no causal mask sets the right one, and a causal mask that overrules
+#: the right end of a window, as Hugging Face's models ask for.
+ENDS = alternating(
+    (
+        Case(70, 130, window=(20, 0)),
+        Case(70, 130, window=(0, 7)),
+        Case(70, 130, window=(-1, 0)),
+        Case(70, 130, heads=3, heads_k=1, causal=True, window=(33, 33)),
+        Case(70, 130, causal=True, window=(40, -1)),
+    )
+)
+
 WINDOWS = guised(
     (
         Case(130, 70, window=(20, 5)),
@@ -73,7 +85,13 @@ WINDOWS = guised(
     )
 )
 
-HEADS = guised(Case(113, 203, dim, heads=4, causal=True) for dim in (256, 160, 16, 32, 96, 192))
+#: And groups of 3, with sizes that a kernel pads to 64, 96, 128 and 256.
+HEADS = (
+    *guised(Case(113, 203, dim, heads=4, causal=True) for dim in (256, 160, 16, 32, 96, 192)),
+    *alternating(
+        Case(113, 130, dim, heads=3, heads_k=1, causal=True) for dim in (48, 72, 112, 224)
+    ),
+)
 
 VALUE_HEADS = guised(
     (
@@ -110,6 +128,15 @@ TOGETHER = (
     Case(70, 130, heads=4, causal=True, softcap=2.0, alibi=True, scale=0.3),
 )
 
+#: The same for a step of decode, a kernel of its own, with groups of 7. ALiBi reaches further than
+#: bf16 can count.
+STEPS = alternating(
+    (
+        Case(1, 250, 128, heads=14, causal=True, window=(140, 0), softcap=2.0, scale=0.3),
+        Case(1, 799, 96, causal=True, alibi=True, scale=0.3),
+    )
+)
+
 #: One argument or width each.
 ALONE = (
     SCALED,
@@ -140,7 +167,8 @@ FLOAT32 = (
 #: Lengths, batches and heads that end no sooner than a kernel's chunks, grids and loops do.
 SIZES = alternating(
     (
-        Case(1, 2300, heads=1, heads_k=1, batch=1),
+        # Tiles of 16, 32, 48, 80, 96 and 112 keys are all full.
+        Case(1, 3360, heads=1, heads_k=1, batch=1),
         Case(2100, 20, heads=1, heads_k=1, batch=1),
         Case(3, 20, heads=17, heads_k=17, batch=1),
         Case(3, 20, heads=1, heads_k=1, batch=9),
@@ -164,6 +192,7 @@ SINKS = (
             Case(130, 2, causal=True, sinks=True),
         )
     ),
+    Case(100, 130, 160, heads=4, causal=True, window=(40, 0), sinks=True, scale=0.3),
     # exp(sink - largest logit) overflows; and a whole tile of 128 queries sees no key.
     Case(5, 40, heads=4, sinks=True, kind="sunken"),
     Case(131, 2, 104, causal=True, sinks=True),
@@ -180,18 +209,37 @@ def _ragged(*lengths: tuple[int, int], layout: str = "varlen", heads: int = 4) -
 MIXED = _ragged((70, 133), (129, 129), (1, 200))
 HOLES = _ragged((70, 133), (0, 7), (65, 129), (3, 0), (1, 200), (0, 0))
 DECODE = _ragged((1, 200), (1, 37), (1, 300), (1, 64))
+#: More sequences than a warp has threads.
+MANY = replace(
+    _ragged(*((1, 20),) * 20, *((3, 37),) * 8, *((9, 70),) * 6), heads=1, heads_k=1, causal=True
+)
+#: Every argument of models that serve and train, together, and groups of 3.
+MODEL = replace(
+    _ragged((40, 70), (66, 66), (1, 90), heads=6),
+    causal=True, window=(33, 0), softcap=2.0, scale=0.3,
+)  # fmt: skip
 
-VARLEN = guised(
-    (
-        replace(HOLES, causal=True),
-        replace(MIXED, causal=True),
-        MIXED,
-        replace(MIXED, causal=True, window=(33, 0), heads_k=4),
-        replace(MIXED, causal=True, softcap=15.0),
-        replace(MIXED, causal=True, alibi=True),
-        replace(HOLES, window=(31, 7)),
-        replace(DECODE, causal=True, heads=8),
-    )
+VARLEN = (
+    *guised(
+        (
+            replace(HOLES, causal=True),
+            replace(MIXED, causal=True),
+            MIXED,
+            replace(MIXED, causal=True, window=(33, 0), heads_k=4),
+            replace(MIXED, causal=True, softcap=15.0),
+            replace(MIXED, causal=True, alibi=True),
+            replace(HOLES, window=(31, 7)),
+            replace(DECODE, causal=True, heads=8),
+        )
+    ),
+    *alternating(
+        (
+            replace(MODEL, head_dim=96),
+            MANY,
+            replace(MIXED, causal=True, memory="transposed"),
+            replace(MIXED, causal=True, sinks=True),
+        )
+    ),
 )
 
 _PAGED = replace(MIXED, layout="paged", causal=True)
@@ -208,6 +256,10 @@ PAGED = alternating(
         replace(HOLES, layout="paged", page=64, causal=True),
         replace(_PAGED, page=1),
         replace(_PAGED, page=16, head_dim_v=32),
+        replace(MODEL, layout="paged", page=16),
+        replace(_STEP, page=256, heads=6, softcap=2.0, scale=0.3, window=(33, 0)),
+        replace(_STEP, page=256, alibi=True),
+        replace(_PAGED, page=256, memory="transposed"),
     )
 )
 
@@ -215,6 +267,7 @@ PADDED = alternating(
     (
         replace(MIXED, layout="left-padded", causal=True),
         replace(DECODE, layout="left-padded", causal=True, window=(33, 0)),
+        replace(DECODE, layout="left-padded", causal=True, softcap=2.0, alibi=True, scale=0.3),
     )
 )
 
@@ -227,6 +280,10 @@ SPLITS = alternating(
         replace(DECODE, layout="paged", page=64, causal=True, splits=2),
         Case(5, 339, heads=4, causal=True, sinks=True, splits=3),
         replace(HOLES, causal=True, splits=3),
+        Case(3, 339, causal=True, window=(200, 0), softcap=2.0, scale=0.3, splits=3),
+        Case(1, 339, heads=4, causal=True, alibi=True, splits=2),
+        # A tile for each of so many that a merge takes them in several rounds.
+        Case(1, 5100, heads=1, heads_k=1, batch=1, splits=40),
     )
 )
 
@@ -234,6 +291,7 @@ DROPOUT = (
     Case(64, 64, dropout=0.17),
     Case(100, 130, heads=4, causal=True, dropout=0.5),
     replace(MIXED, causal=True, dropout=0.17, head_dim=128),
+    Case(60, 64, causal=True, window=(20, 0), dropout=0.17, scale=0.3),
 )
 
 #: What the twelve shapes do not ask of gradients.
@@ -260,7 +318,14 @@ GRADIENTS = tuple(
         Case(0, 33, dtype="fp16"),
         Case(128, 217, causal=True, sinks=True),
         Case(130, 2, causal=True),
-        replace(MIXED, causal=True),
+        replace(MIXED, causal=True, memory="transposed"),
+        replace(MODEL, head_dim=96),
+        Case(60, 90, 128, causal=True, alibi=True),
+        Case(70, 90, 224, causal=True),
+        # One end of a window alone; one that a causal mask overrules; and groups of 3.
+        Case(113, 130, window=(-1, 40)),
+        Case(113, 130, window=(64, -1), dtype="fp16"),
+        Case(70, 90, heads=3, heads_k=1, causal=True, window=(33, 33)),
         # Three sequences: slopes that bf16 cannot hold.
         replace(MIXED, causal=True, alibi=True),
         replace(HOLES, causal=True, dtype="fp16"),
@@ -318,8 +383,8 @@ def suite(level: str, device: str) -> Iterator[Case]:
         yield from guised((backward[1], backward[2], backward[5]), HALF[1:])
         return
     yield from PLAIN
-    yield from (*SMALLEST, *SIZES, *ARGUMENTS)
-    yield from (*HEADS, *WINDOWS, *VALUE_HEADS, *VALUES, *FLOAT32, *MEMORY, *SINKS)
+    yield from (*SMALLEST, *SIZES, *ARGUMENTS, *STEPS)
+    yield from (*HEADS, *WINDOWS, *ENDS, *VALUE_HEADS, *VALUES, *FLOAT32, *MEMORY, *SINKS)
     yield from (*VARLEN, *PAGED, *PADDED, *SPLITS, *DROPOUT)
     yield from guised(backward, GUISES if device == "cuda" else HALF)
     yield from (*GRADIENTS, *SILENT_HOLE, *GPT_OSS)

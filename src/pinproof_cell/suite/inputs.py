@@ -62,8 +62,9 @@ def generate(case: Case, seed: int, device: str, *, beyond: float = BEYOND) -> C
         q, k, v = _remembered(case, q.to(device), k.to(device), v.to(device))
         return Call(q=q, k=k, v=v, **arguments)
     packing = _Packing(case, source, device, beyond)
-    k, v = (packing.place(parts) for parts in (keys, values))
-    return Call(q=torch.cat(queries).to(device), k=k, v=v, layout=packing.layout(), **arguments)
+    q = torch.cat(queries).to(device)
+    q, k, v = _remembered(case, q, packing.place(keys), packing.place(values))
+    return Call(q=q, k=k, v=v, layout=packing.layout(), **arguments)
 
 
 def _shaped(case: Case, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,10 +108,13 @@ def _slopes(case: Case, device: str) -> Tensor | None:
 
 
 def _remembered(case: Case, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-    """Lay dense tensors into memory as the case wants them; their values stay, but for expanded."""
+    """Lay tensors into memory as the case wants them; their values stay, but for expanded.
+
+    Packed rows, pages and caches are plain, or have their heads outside.
+    """
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "plain": lambda x: x,
-        "transposed": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+        "transposed": _heads_outside,
         "last-stride": _every_second,
         "far": _far,
         "far-rows": _far_rows,
@@ -121,6 +125,11 @@ def _remembered(case: Case, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ..
         # All of the batch and all heads read the first.
         return q, *(x[:1, :, :1].expand(x.shape) for x in (k, v))
     return tuple(map(ways[case.memory], (q, k, v)))
+
+
+def _heads_outside(x: Tensor) -> Tensor:
+    """Return `x` (..., length, heads, headdim) with the rows of a head beside each other."""
+    return x.transpose(-3, -2).contiguous().transpose(-3, -2)
 
 
 def _every_second(x: Tensor) -> Tensor:
@@ -219,5 +228,5 @@ def output_gradient(case: Case, seed: int, device: str) -> Tensor:
         shape = (sum(queries for queries, _ in case.sequences), case.heads, case.dim_v)
     drawn = torch.randn(shape, generator=source).to(device=device, dtype=DTYPES[case.dtype])
     if "strided" in case.features:
-        return drawn.transpose(1, 2).contiguous().transpose(1, 2)
+        return _heads_outside(drawn)
     return drawn

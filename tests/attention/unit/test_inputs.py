@@ -57,6 +57,17 @@ def test_strides_hold_the_same_values(memory: str) -> None:
         assert call.v.stride(-1) == 2
 
 
+@pytest.mark.parametrize("case", LAYOUTS, ids=lambda case: case.id)
+def test_heads_lie_outside_of_packed_rows_and_pages_too(case: Case) -> None:
+    """A strided ragged call has the rows of a head beside each other, and so has its gradient."""
+    call = inputs.generate(replace(case, memory="transposed"), 0, "cpu")
+    dout = inputs.output_gradient(replace(case, memory="transposed", backward=True), 0, "cpu")
+    for x in (call.q, call.k, call.v, dout):
+        assert x.stride(-1) == 1
+        assert x.stride(-3) == x.shape[-1]
+        assert not x.is_contiguous()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_every_kind_is_finite_and_what_its_name_says(kind: str, dtype: str) -> None:

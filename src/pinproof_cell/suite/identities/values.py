@@ -40,18 +40,19 @@ def zero_logits(bench: Bench) -> Iterator[Judgement]:
 
 
 def scaled_values(bench: Bench) -> Iterator[Judgement]:
-    """P1: V times 16 gives the output times 16, and the same log-sum-exp.
+    """P1: V times 8192 gives the output times 8192, and the same log-sum-exp.
 
     The same: a power of two passes through every product, sum and rounding. Left out are outputs
-    below the normal numbers of their type, whose rounding has another size.
+    below the normal numbers of their type, whose rounding has another size. An output that fp16
+    holds may be one that it does not hold before it is divided by the sum of the weights.
     """
     call = bench.draw()
     first = bench.ask(call)
-    second = bench.ask(replace(call, v=call.v * 16))
+    second = bench.ask(replace(call, v=call.v * 8192))
     normal = first.out.abs() >= torch.finfo(first.out.dtype).smallest_normal
-    scaled = torch.where(normal, first.out * 16, second.out)
+    scaled = torch.where(normal, first.out * 8192, second.out)
     once = replace(first, out=scaled, truth=second.truth)
-    yield bench.same(second, once, "V times 16, and the output times 16")
+    yield bench.same(second, once, "V times 8192, and the output times 8192")
 
 
 def scaled_gradient(bench: Bench) -> Iterator[Judgement]:
@@ -161,16 +162,12 @@ def _seen(call: Call) -> Tensor:
 
 
 def one_key(bench: Bench) -> Iterator[Judgement]:
-    """P14: a single key has all the weight: the output is its V, bit by bit.
+    """P14: a single key has all the weight: the output is its V. By z.
 
-    P is exp(0) / exp(0) = 1, and V is a number of the output's type already.
+    Bit by bit where P is exp(0) = 1. But a kernel may subtract another number than the largest
+    logit, such as the next power of two, and then rounds P before it divides by it.
     """
-    call = bench.draw()
-    side = bench.ask(call)
-    group = call.q.shape[-2] // call.k.shape[-2]
-    wanted = call.v.repeat_interleave(group, -2).expand(side.out.shape)
-    yield from equal(side.out, wanted, "the output for a single key against its V")
-    yield bench.right(side, "a single key")
+    yield bench.right(bench.ask(bench.draw()), "a single key")
 
 
 def empty_rows(bench: Bench) -> Iterator[Judgement]:
