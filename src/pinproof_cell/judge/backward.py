@@ -1,8 +1,8 @@
 """The z-rule of the gradients: whether dQ, dK and dV are what a correct kernel may compute.
 
 As `pinproof_cell.judge.forward`, with the noise that a backward kernel must commit: P and dS
-rounded to the input type, delta from a rounded output, one rounding of each gradient, float32
-accumulation, and the tails of P and dS.
+rounded to the input type, delta from a rounded output that rounded P made, one rounding of each
+gradient, float32 accumulation, and the tails of P and dS.
 """
 
 from __future__ import annotations

@@ -112,27 +112,6 @@ def _lazy(state: State, tile: Tile) -> State:
     return State(out, maximum, state.total * shrink + p.sum(-1))
 
 
-def _power_of_two(state: State, tile: Tile) -> State:
-    """Fold with the next power of two for the maximum, so that rescaling is exact."""
-    step = math.log(2)
-    raised = torch.ceil(tile.scores.amax(-1) / step) * step
-    maximum = torch.maximum(state.maximum, raised)
-    p = torch.exp(tile.scores - anchored(maximum)[..., None])
-    shrink = torch.exp(state.maximum - anchored(maximum))
-    out = state.out * shrink[..., None] + weighed(p, tile)
-    return State(out, maximum, state.total * shrink + p.sum(-1))
-
-
-class _Forward:
-    """A kernel without its gradients."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, **rest: Any) -> tuple[Tensor, Tensor]:
-        return self.kernel(q, k, v, **rest)
-
-
 def _own_lse(problem: Problem) -> Tensor:
     """Return the log-sum-exp of the keys that each query sees."""
     return torch.logsumexp(scores(problem).masked_fill(~seen(problem), -torch.inf), -1)
@@ -262,12 +241,6 @@ MUTANTS = (
         ),
     ),
     _control("maximum-lags", "", "rescaled when it grows by 2^8", fold=_lazy),
-    _control(
-        "maximum-of-two",
-        "",
-        "the next power of two for the maximum",
-        function=_Forward(changed(fold=_power_of_two)),
-    ),
     _control("sink-as-split", "", "the sink is merged as a split", sunk=_sink_as_split),
     _control("sink-not-on-empty", "B33", "rows without keys have LSE -inf", sunk=_not_on_empty),
     _control(

@@ -18,7 +18,8 @@ class Gradient:
 
     All are of the gradient's shape, (batch, seqlen, nheads, headdim). ``spread`` is the variance in
     units of u^2/3 that comes before the last rounding: of P and dS rounded to the input type, of
-    delta = O dO from a rounded O, and of each query head's share where a group sums several.
+    delta = O dO from an O that was rounded, as was the P that it is made of, and of each query
+    head's share where a group sums several.
     ``magnitude`` is the sum of absolute products, which bounds errors of float32 accumulation;
     ``tail`` the sum over the visible pairs of the squares of what a change of P or of dS, however
     small these are, changes. Where it is 0 the gradient is exactly 0: nobody sees that row.
@@ -162,13 +163,15 @@ def _chunk(
     """Return value, spread, magnitude and tail of dQ, and what these rows add to dK and dV.
 
     Inside: p after dropout, dp = dO V^T before it, ds the gradient of the scaled product,
-    bent = P bend; noise is the variance of delta, in units of u^2/3.
+    bent = P bend; noise is the variance of delta, in units of u^2/3: O was rounded, and before it
+    the P that it was made of, dP of whose error reaches delta.
     """
     p = rows.p * rows.weights
     out = p @ values
     dp = grads @ values.transpose(2, 3) * rows.weights
     delta = (out * grads).sum(-1, keepdim=True)
     noise = (out * grads).square().sum(-1, keepdim=True)
+    noise += (rows.p * dp).square().sum(-1, keepdim=True)
     bent = rows.p * rows.bend
     ds = bent * (dp - delta)
     # What float32 adds up before dP - delta cancels, and 1 - tanh^2, which is what bends P.

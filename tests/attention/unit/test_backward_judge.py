@@ -188,27 +188,31 @@ def test_the_tails_of_p_and_ds_may_be_rounded_before_what_multiplies_them(
 def test_an_emulation_reaches_what_a_gpu_reached_where_tails_count_alone(
     kernel: str, case: Case, reached: float
 ) -> None:
-    """Torch's flash and efficient kernels had these max|z| in results/calibration/sm_90.json."""
+    """Torch's flash and efficient kernels had these max|z| on an H200, by the rule before it.
+
+    Delta's share of a rounded P was not counted either: that makes less than a hundredth of them.
+    """
     truth = truth_of(case)
     seen = inputs.generate(case, 0, "cpu").q.double().square().sum(1, keepdim=True)
     alone = replace(truth.dk, tail=seen.expand_as(truth.dk.tail))
     dk = gradients(case, kernel)[1]
     found = statistics(dk, alone, sigma2(alone, truth, dk.dtype))
-    assert found["max_z"] == pytest.approx(reached, abs=0.005)
+    assert found["max_z"] == pytest.approx(reached, rel=0.01)
 
 
 def test_the_mean_of_few_rows_of_dq_may_be_off_as_far_as_one_row_may() -> None:
     """Each has one delta. Not so keys: three that are as far off are too many."""
-    few = Case(3, 55, 8, head_dim_v=40, heads=1, heads_k=1, batch=1, backward=True, kind="shifted")
-    found = examined("rounded-early", few)
-    assert found.status == PASS, found.reasons
-    assert found.stats["dq_rms"] > LIMITS.backward_degraded["rms"]
-    case = Case(200, 3, heads=8, heads_k=1, causal=True)
-    dq, dk, dv = gradients(case)
-    truth = truth_of(case).dv
-    noise = sigma2(truth, truth_of(case), dv.dtype).sqrt()
-    off = (truth.value + 1.6 * noise * torch.sign(torch.randn_like(noise))).to(dv.dtype)
-    assert verdict(case, dq, dk, off).status == "DEGRADED"
+    for case, names in (
+        (Case(3, 200, heads=1, heads_k=1, batch=1), {"dq": PASS, "dv": "DEGRADED"}),
+        (Case(200, 3, heads=8, heads_k=1, causal=True), {"dq": "DEGRADED", "dv": "DEGRADED"}),
+    ):
+        truth, given = truth_of(case), dict(zip(("dq", "dk", "dv"), gradients(case), strict=True))
+        for name, status in names.items():
+            wanted = getattr(truth, name)
+            noise = sigma2(wanted, truth, given[name].dtype).sqrt()
+            off = wanted.value + 1.6 * noise * torch.sign(torch.randn_like(noise))
+            found = verdict(case, *(given | {name: off.to(given[name].dtype)}).values())
+            assert found.status == status, (case.id, name, found.reasons)
 
 
 def test_the_backward_has_limits_for_every_target() -> None:

@@ -96,17 +96,18 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_spread_is_the_variance_of_rounded_kernels() -> None:
-    """P, dS and delta with uniform relative errors up to u scatter as `spread` says."""
+    """P, dS and the output with uniform relative errors up to u scatter as `spread` says."""
     dout, q, k, v = (x.transpose(1, 2) for x in draw(10, 12, 4))
     source = torch.Generator().manual_seed(4)
     p = torch.softmax(q @ k.transpose(2, 3) * 8**-0.5, -1)
     out, u = p @ v, 2.0**-20
 
     def shaken(x: torch.Tensor) -> torch.Tensor:
-        noise = torch.rand((4000, *x.shape), generator=source, dtype=torch.float64)
+        shape = (4000, *x.shape[-4:])
+        noise = torch.rand(shape, generator=source, dtype=torch.float64)
         return x * (1 + u * (2 * noise - 1))
 
-    delta = (shaken(out) * dout).sum(-1, keepdim=True)
+    delta = (shaken(shaken(p) @ v) * dout).sum(-1, keepdim=True)
     ds = shaken(p * (dout @ v.transpose(2, 3) - (out * dout).sum(-1, keepdim=True)))
     ds = ds - p * (delta - (out * dout).sum(-1, keepdim=True))
     seen = {
