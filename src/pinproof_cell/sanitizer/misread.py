@@ -4,6 +4,10 @@ racecheck takes a raw bulk copy (``cp.async.bulk``, the tensor memory accelerato
 descriptor) for a write by the thread that started it, and does not see that its completion on an
 mbarrier comes before the reads of other warps. Upstream says so in flash-attention,
 AI/RACECHECK_TMA_HAZARD.md; `results/sanitizer` holds a correct pipeline to try it with.
+
+synccheck wants all warps that meet at a barrier to come to it by one instruction. PTX asks that of
+the threads of a warp, not of the warps: roles with code of their own may meet at a named barrier.
+`results/sanitizer` holds a program whose warps do.
 """
 
 from __future__ import annotations
@@ -40,6 +44,13 @@ KNOWN = (
         # No kernel for sm_120: nobody has looked at one.
         kernel=re.compile(r"cudnn_\w*sdpa_sm90_|\bFlashAttn(Fwd|Bwd)Sm(90|100)\b"),
         reason="racecheck cannot follow bulk copies between warps, which this kernel makes",
+    ),
+    Misread(
+        tool="synccheck",
+        # Of a block only: threads of one warp that part before a barrier are a hazard.
+        what=re.compile(r"Barrier error detected\. Divergent thread\(s\) in block$"),
+        kernel=re.compile(r"cudnn_\w*sdpa_sm90_flash_bprop_"),
+        reason="synccheck rejects a barrier that warps reach by different instructions, as here",
     ),
 )
 

@@ -9,6 +9,8 @@ from pinproof_cell.sanitizer.report import Hazard
 
 CUDNN = "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_3f_64x128x64_kernel0_0"
 FA3 = "void cutlass::device_kernel<flash::FlashAttnFwdSm90<Main, Epilogue, Scheduler>>(T1::Params)"
+BACKWARD = CUDNN.replace("fprop", "bprop")
+DIVERGENT = "Barrier error detected. Divergent thread(s)"
 
 
 @pytest.mark.parametrize("kernel", [CUDNN, FA3])
@@ -18,6 +20,11 @@ def test_a_race_in_a_kernel_of_bulk_copies_is_a_warning_that_says_why(kernel: st
     assert str(told).endswith("cannot follow bulk copies between warps, which this kernel makes")
 
 
+def test_warps_of_a_known_kernel_that_meet_from_different_branches_are_a_warning() -> None:
+    hazard = Hazard(what=f"{DIVERGENT} in block", kernel=BACKWARD)
+    assert weighed("synccheck", hazard).warning
+
+
 @pytest.mark.parametrize(
     ("tool", "what", "kernel"),
     [
@@ -25,7 +32,10 @@ def test_a_race_in_a_kernel_of_bulk_copies_is_a_warning_that_says_why(kernel: st
         ("racecheck", "Race between Write and Read access", "unified_attention_2d"),
         ("racecheck", "Race between Write and Read access", CUDNN.replace("sm90", "sm120")),
         ("memcheck", "Invalid __global__ read of size 16 bytes", CUDNN),
-        ("synccheck", "Barrier error detected. Divergent thread(s) in block", FA3),
+        ("synccheck", f"{DIVERGENT} in block", FA3),
+        ("synccheck", f"{DIVERGENT} in block", CUDNN),
+        ("synccheck", f"{DIVERGENT} in warp", BACKWARD),
+        ("synccheck", "Barrier error detected. Invalid arguments", BACKWARD),
         ("racecheck", "3 errors", ""),
     ],
 )
