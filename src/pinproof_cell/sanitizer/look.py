@@ -17,7 +17,7 @@ from pinproof_cell.sanitizer import unwritten
 from pinproof_cell.sanitizer.calls import CALLS
 from pinproof_cell.sanitizer.misread import weighed
 from pinproof_cell.sanitizer.program import RAN, REFUSED
-from pinproof_cell.sanitizer.report import Hazard
+from pinproof_cell.sanitizer.report import Hazard, Report
 from pinproof_cell.world.journal import Journal
 
 CLEAN, HAZARD, INCOMPLETE, UNSUPPORTED = "CLEAN", "HAZARD", "INCOMPLETE", "UNSUPPORTED"
@@ -25,7 +25,8 @@ CLEAN, HAZARD, INCOMPLETE, UNSUPPORTED = "CLEAN", "HAZARD", "INCOMPLETE", "UNSUP
 UNCLEAR = "UNCLEAR"
 
 #: How long one tool may take over all calls of a candidate, in seconds; most need five to thirty.
-LIMIT = 600.0
+#: A run that has not loaded the candidate by then is made once more.
+LIMIT = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class Seen:
     hazards: tuple[Hazard, ...]
     reason: str | None
     session: Mapping[str, Any]
+    tries: int = 1
 
     @property
     def errors(self) -> tuple[Hazard, ...]:
@@ -98,6 +100,7 @@ def _under(subject: Subject, tool: str, scratch: Path) -> tuple[dict[str, Any], 
             for hazard in seen.hazards
         ],
         "reason": seen.reason,
+        "tries": seen.tries,
         "seconds": round(time.monotonic() - started, 1),
     }
     return found, seen.session
@@ -109,14 +112,15 @@ def _calls(hazard: Hazard, seen: Seen, alone: Mapping[str, Seen]) -> list[str]:
 
 
 def _made_again(subject: Subject, seen: Seen, alone: Mapping[str, Seen], scratch: Path) -> Seen:
-    """Return `seen` with its hazards weighed, where all are in our own reading of an answer.
+    """Return `seen` with those of its hazards weighed that lie in our own reading of an answer.
 
-    The tool tells of a hundred at most, so first it looks once more at all calls while nobody reads
-    an answer: what it then finds is the candidate's own, and nothing is weighed.
+    The tool tells of a hundred at most, so it looks once more at all calls while nobody reads an
+    answer: what it then finds is the candidate's own, is added, and is not weighed.
     """
     unread = _once(subject, "initcheck", seen.calls, scratch, "--unread")
-    if unread.reason or unread.errors or unread.calls != seen.calls:
-        return seen
+    if unread.reason or unread.calls != seen.calls:
+        why = f"not put to the test: {unread.reason or 'other calls ran'} while nobody read"
+        return replace(seen, hazards=tuple(_noted(hazard, why) for hazard in seen.hazards))
     showing = [name for name, other in alone.items() if other.errors] or list(seen.calls)
     again = {
         name: unwritten.look(
@@ -124,8 +128,22 @@ def _made_again(subject: Subject, seen: Seen, alone: Mapping[str, Seen], scratch
         )
         for name in showing
     }
-    hazards = (unwritten.weighed(hazard, again) for hazard in seen.hazards)
-    return replace(seen, hazards=tuple(hazards))
+    weighed_here = (
+        _noted(hazard, "found while nobody read an answer too")
+        if unread.shows(hazard)
+        else unwritten.weighed(hazard, again)
+        for hazard in seen.hazards
+    )
+    more = (
+        _noted(hazard, "found while nobody read an answer")
+        for hazard in unread.hazards
+        if not seen.shows(hazard)
+    )
+    return replace(seen, hazards=(*weighed_here, *more))
+
+
+def _noted(hazard: Hazard, why: str) -> Hazard:
+    return hazard if hazard.note else replace(hazard, note=why)
 
 
 def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path, *more: str) -> Seen:
@@ -134,28 +152,51 @@ def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path, *mor
     words = ["-m", "pinproof_cell.sanitizer.program", "--candidate", subject.candidate]
     words += ["--target", subject.target, "--seed", str(subject.seed)]
     words += ["--journal", str(journal.path), *more, *names]
-    ran = sanitizers.run(
-        subject.program, tool, words, target=subject.target, timeout=subject.limit, scratch=scratch
-    )
+
+    def look() -> sanitizers.Ran:
+        return sanitizers.run(
+            subject.program,
+            tool,
+            words,
+            target=subject.target,
+            timeout=subject.limit,
+            scratch=scratch,
+        )
+
+    ran, tries = look(), 1
+    if ran.ended.timed_out and not journal.lines("session"):
+        # That says nothing of the kernel. It happens now and then; the cause was not found.
+        ran, tries = look(), 2
     hazards = ran.report.hazards
     if ran.report.errors and all(hazard.warning for hazard in hazards):
-        # In words that we do not know it still counts.
-        hazards = (*hazards, Hazard(what=f"{ran.report.errors} errors", times=ran.report.errors))
+        hazards = (*hazards, _unknown(ran.report))
     return Seen(
         calls=tuple(line["call"] for line in journal.lines("end") if line["status"] == RAN),
         hazards=tuple(weighed(tool, hazard) for hazard in hazards),
-        reason=_reason(ran, journal),
+        reason=_reason(ran, journal, tries),
         session=next(iter(journal.lines("session")), {}),
+        tries=tries,
     )
 
 
-def _reason(ran: sanitizers.Ran, journal: Journal) -> str | None:
+def _unknown(told: Report) -> Hazard:
+    """Return what a tool counted and told in words that we do not know: it still counts."""
+    words = "; ".join(told.unread[:3])
+    return Hazard(
+        what=f"{told.errors} errors",
+        times=told.errors or 0,
+        note=f"in words that are not known: {words}" if words else "and not a word of them",
+    )
+
+
+def _reason(ran: sanitizers.Ran, journal: Journal, tries: int = 1) -> str | None:
     """Return what kept a run from looking at all that it should, or None."""
     session = next(iter(journal.lines("session")), {})
     begun = journal.unfinished("call")
     if ran.ended.timed_out:
         where = f"in {begun['call']}" if begun else "after the last call"
-        return f"{ran.ended.reason}, {where if session else 'before the candidate was loaded'}"
+        where = where if session else "before the candidate was loaded"
+        return f"{ran.ended.reason}, {where}{', twice' if tries > 1 and not session else ''}"
     if session.get("reason"):
         return str(session["reason"])
     trouble = "; ".join(ran.report.troubles)

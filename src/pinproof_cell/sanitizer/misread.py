@@ -7,7 +7,9 @@ AI/RACECHECK_TMA_HAZARD.md; `results/sanitizer` holds a correct pipeline to try 
 
 synccheck wants all warps that meet at a barrier to come to it by one instruction. PTX asks that of
 the threads of a warp, not of the warps: roles with code of their own may meet at a named barrier.
-`results/sanitizer` holds a program whose warps do.
+It rejects `branch_barrier.cu` in `results/sanitizer`, whose warps do so. In cuDNN's backward kernel
+two warps await one barrier (2, of 320 threads) by instructions of their own, all as whole warps; in
+its forward kernels, which synccheck takes, one warp does.
 """
 
 from __future__ import annotations

@@ -16,13 +16,15 @@ _LEVEL = re.compile(r"(?:error|warning|info): ", re.IGNORECASE)
 _HAZARD = re.compile(
     rf"(?:{_LEVEL.pattern})?(?:\([^)]*\) )?"
     r"(?:Invalid |Potential |Race reported |Uninitialized |Barrier error|Deadlock |Leaked "
-    r"|Malloc/Free error|Tensor Memory )",
+    r"|Malloc/Free error|Tensor Memory |Host API )",
     re.IGNORECASE,
 )
 #: A tool that says so has not seen everything: that is no clean run.
 _TROUBLE = re.compile(
     r"Internal Sanitizer Error|Error: |Target application |Program hit |Device not supported"
 )
+#: Lines that tell of nothing found.
+_REMARK = re.compile(r"COMPUTE-SANITIZER$|\w+ SUMMARY: ")
 _SUMMARY = re.compile(
     r"(?:ERROR SUMMARY: |RACECHECK SUMMARY: .*\()([\d,]+) errors?(?! were not printed)\b"
 )
@@ -65,11 +67,15 @@ class Hazard:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that a run of the tool says; ``errors`` is its own count, None where it never came."""
+    """All that a run of the tool says; ``errors`` is its own count, None where it never came.
+
+    ``unread`` are first lines in words that we do not know, each once.
+    """
 
     hazards: tuple[Hazard, ...]
     errors: int | None
     troubles: tuple[str, ...]
+    unread: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -87,6 +93,11 @@ def parse(text: str) -> Report:
         hazards=_counted(hazards),
         errors=sum(counts) if counts else None,
         troubles=tuple(dict.fromkeys(head for head in others if _TROUBLE.match(head))),
+        unread=tuple(
+            dict.fromkeys(
+                head for head in others if not (_TROUBLE.match(head) or _REMARK.match(head))
+            )
+        ),
     )
 
 

@@ -44,8 +44,8 @@ at = words.index({python!r})
 caching = os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING")
 open({told!r}, "w").write(json.dumps([words[:at], caching]))
 done = subprocess.run(words[at:])
-quiet = {quiet!r} and "--unread" in words
-text = {text!r} if {when!r} in words and not quiet else {clean!r}
+said = {unread!r} if "--unread" in words else {text!r}
+text = said if {when!r} in words else {clean!r}
 open(words[words.index("--log-file") + 1], "w").write(text)
 sys.exit(86 if "ERROR SUMMARY: 1" in text else done.returncode)
 """
@@ -96,17 +96,17 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "mine.py").write_text(RIGHT, encoding="utf-8")
 
     def at(
-        name: str = "right", text: str = CLEAN, when: str = "", quiet: bool = True
+        name: str = "right", text: str = CLEAN, when: str = "", unread: str | None = CLEAN
     ) -> dict[str, Any]:
-        program = standin(tmp_path / "compute-sanitizer", text=text, when=when, quiet=quiet)
+        program = standin(tmp_path / "compute-sanitizer", text=text, when=when, unread=unread)
         candidate = f"{tmp_path / 'mine.py'}:{name}"
         return look.at(look.Subject(candidate=candidate, target="cpu", program=program))
 
     return at
 
 
-def standin(path: Path, *, text: str = CLEAN, when: str = "", quiet: bool = True) -> Path:
-    """Write a tool that says `text` of the call `when`; `quiet` of an answer that nobody reads."""
+def standin(path: Path, *, text: str = CLEAN, when: str = "", unread: str | None = CLEAN) -> Path:
+    """Write a tool that says `text` of the call `when`; `unread` where nobody reads an answer."""
     told = str(path.with_name("told.json"))
     words: dict[str, Any] = {
         "python": sys.executable,
@@ -115,7 +115,7 @@ def standin(path: Path, *, text: str = CLEAN, when: str = "", quiet: bool = True
         "clean": CLEAN,
         "told": told,
     }
-    words["quiet"] = quiet
+    words["unread"] = text if unread is None else unread
     path.write_text(STANDIN.format(**words), encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
@@ -146,7 +146,10 @@ def test_a_hazard_has_its_kernel_its_address_and_the_call_that_shows_it(seen: An
 def test_a_count_without_words_that_we_know_is_a_hazard_all_the_same(seen: Any) -> None:
     unknown = "========= Something new at 0x1\n========= ERROR SUMMARY: 1 error\n"
     (run,) = seen(text=unknown, when=DENSE)["runs"]
-    assert (run["status"], run["hazards"][0]["text"]) == ("HAZARD", "1 errors")
+    assert (run["status"], run["hazards"][0]["text"]) == (
+        "HAZARD",
+        "1 errors: in words that are not known: Something new at 0x1",
+    )
 
 
 def test_a_race_that_may_be_intended_is_listed_and_no_hazard(seen: Any) -> None:
@@ -178,14 +181,15 @@ def test_a_run_that_tells_of_nothing_but_a_misreading_is_not_clean(
         ("whole", True, "UNCLEAR", "no element of the answer is NaN"),
         ("unwritten", True, "HAZARD", "elements of the answer are NaN"),
         ("right", True, "HAZARD", "not known to come from poisoned memory"),
-        ("whole", False, "HAZARD", "0x7f3d04829e80"),  # it shows where nobody reads an answer too
+        ("whole", False, "HAZARD", "found while nobody read an answer too"),
     ],
 )
 def test_what_initcheck_says_of_our_own_reading_is_put_to_the_test(
     seen: Any, monkeypatch: pytest.MonkeyPatch, name: str, quiet: bool, status: str, told: str
 ) -> None:
     monkeypatch.setattr(tool, "TOOLS", {"initcheck": ()})
-    (run,) = seen(name, text=UNWRITTEN, when=DENSE, quiet=quiet)["runs"]
+    unread = CLEAN if quiet else None
+    (run,) = seen(name, text=UNWRITTEN, when=DENSE, unread=unread)["runs"]
     assert run["status"] == status
     (hazard,) = run["hazards"]
     assert told in hazard["text"]
@@ -208,6 +212,52 @@ def test_what_was_not_looked_at_to_the_end_is_incomplete_and_says_why(
     (run,) = seen(name, text=text, when=DENSE)["runs"]
     assert run["status"] == "INCOMPLETE"
     assert told in run["reason"]
+
+
+HANGS = """\
+#!{python}
+import json, sys, time
+with open({count!r}, "a") as count:
+    count.write("x")
+if len(open({count!r}).read()) <= {hangs!r}:
+    time.sleep(60)
+words = sys.argv
+with open(words[words.index("--journal") + 1], "a") as journal:
+    for line in ({{"kind": "session"}}, {{"kind": "end", "call": words[-1], "status": "RAN"}}):
+        journal.write(json.dumps(line) + "\\n")
+open(words[words.index("--log-file") + 1], "w").write({clean!r})
+"""
+
+
+@pytest.mark.parametrize(
+    ("hangs", "tries", "status"), [(0, 1, "CLEAN"), (1, 2, "CLEAN"), (9, 2, "INCOMPLETE")]
+)
+def test_a_run_that_hangs_before_the_candidate_is_loaded_is_made_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: int, tries: int, status: str
+) -> None:
+    monkeypatch.setattr(look, "CALLS", [by_id(DENSE)])
+    count, program = tmp_path / "count", tmp_path / tool.NAME
+    words = {"python": sys.executable, "count": str(count), "hangs": hangs, "clean": CLEAN}
+    program.write_text(HANGS.format(**words), encoding="utf-8")
+    program.chmod(0o755)
+    subject = look.Subject(candidate="any", target="cpu", program=program, limit=3.0)
+    run, _ = look._under(subject, "memcheck", tmp_path)
+    assert (run["status"], run["tries"]) == (status, tries)
+    assert len(count.read_text(encoding="utf-8")) == tries
+    assert (run["reason"] or "").endswith("loaded, twice") is (status == "INCOMPLETE")
+
+
+def test_what_shows_only_while_nobody_reads_an_answer_is_told_beside_the_reading(
+    seen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool, "TOOLS", {"initcheck": ()})
+    own = UNWRITTEN.replace("void at::native::unrolled_elementwise_kernel<int>(int, T1)", "own()")
+    (run,) = seen("whole", text=UNWRITTEN, when=DENSE, unread=own)["runs"]
+    reading, other = run["hazards"]
+    assert run["status"] == "HAZARD"
+    assert (reading["warning"], other["warning"]) == (True, False)
+    assert other["kernel"] == "own()"
+    assert other["note"] == "found while nobody read an answer"
 
 
 @pytest.mark.parametrize(
@@ -245,6 +295,7 @@ def test_the_tool_is_told_to_go_on_and_the_allocator_not_to_hide_anything(
     assert words[words.index("--target-processes") + 1] == "application-only"
     assert words[words.index("--error-exitcode") + 1] == "86"
     assert words[words.index("--report-api-errors") + 1] == "no"
+    assert int(words[words.index("--padding") + 1]) >= 1 << 16
 
 
 def test_the_tool_is_found_on_the_path_in_a_toolkit_and_nowhere_else(tmp_path: Path) -> None:
