@@ -81,7 +81,7 @@ def judge(
     # Dropout's factor is off everywhere by as much: z counts that in units of u / sqrt(3).
     off = factor_error(dropout, dtype) / ROUNDOFF[dtype]
     apart = variance - (off * ROUNDOFF[dtype] * truth.out).square()
-    limits = _degraded(truth, apart, ROUNDOFF[dtype], thresholds, 1 - dropout)
+    limits = _degraded(truth, apart, ROUNDOFF[dtype], thresholds, dropout)
     limits["beta"] += off
     limits["bias"] += off * 3**0.5
     degraded = _above(stats, limits)
@@ -97,10 +97,14 @@ def sigma2(truth: Truth, dtype: torch.dtype, dropout: float = 0.0) -> Tensor:
     With `dropout` it may round P twice, before and after P is multiplied by the factor.
     """
     u = ROUNDOFF[dtype]
-    roundings = 2 if dropout else 1
-    variance = u * u / 3 * (roundings * truth.pv2 + truth.out.square()) + floor(truth).square()
+    variance = u * u / 3 * truth.out.square() + _of_p(truth.pv2, u, dropout) + floor(truth).square()
     variance += (factor_error(dropout, dtype) * truth.out).square()
     return variance + TAIL[dtype] * truth.tail + TINY[dtype] ** 2
+
+
+def _of_p(sums: Tensor, u: float, dropout: float) -> Tensor:
+    """Return the variance of `sums` of squares with P; it is rounded once, with dropout twice."""
+    return (2 if dropout else 1) * u * u / 3 * sums
 
 
 def factor_error(dropout: float, dtype: torch.dtype) -> float:
@@ -138,23 +142,21 @@ def statistics(error: Tensor, variance: Tensor, truth: Truth, u: float) -> dict[
 
 
 def _degraded(
-    truth: Truth, variance: Tensor, u: float, thresholds: Thresholds, left: float
+    truth: Truth, variance: Tensor, u: float, thresholds: Thresholds, dropout: float
 ) -> dict[str, float]:
-    """Return the limits of DEGRADED, widened by what long rows and few samples explain.
-
-    `left` is the share of the keys that dropout leaves in.
-    """
+    """Return the limits of DEGRADED, widened by what long rows and few samples explain."""
     limits = dict(thresholds.degraded)
     # Tensor cores truncate while they accumulate: a bias that grows with the number of keys.
     t = truth.seqlen_k / 16 * 2.0**-24 / u
     rows = int((~truth.empty).sum())
     power = float(truth.out.square().sum())
     # Elements err for themselves, but where P is off all of a row is.
-    alone = float((variance * truth.out.square()).sum())
-    together = float((floor(truth) * truth.out.abs()).sum(-1).square().sum())
+    alone = float(((variance - _of_p(truth.pv2, u, dropout)) * truth.out.square()).sum())
+    together = float(_of_p(truth.along, u, dropout).sum())
+    together += float((floor(truth) * truth.out.abs()).sum(-1).square().sum())
     spread = (alone + together) ** 0.5 / power / u if power else 0.0
     # Where few P differ, their relative errors, of variance u^2 / 3, hardly average.
-    alike = max(truth.levels * left, 1.0) ** -0.5
+    alike = max(truth.levels * (1 - dropout), 1.0) ** -0.5
     spread = math.hypot(spread, alike / 3**0.5)
     limits["bias"] += 1.74 * t + 2 / max(rows, 1) ** 0.5 + 3 * alike
     # Five: a search asks thousands of cases, and rows are not always independent.

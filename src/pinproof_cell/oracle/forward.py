@@ -21,9 +21,10 @@ class Truth:
     ``out``, ``pv2`` = P^2 V^2, ``pav`` = P |V| and ``tail`` = e^(2(m - LSE)) times the sum of V^2
     over the visible keys (m: the row's largest logit, or its sink) are (batch, seqlen_q,
     nheads, headdim_v); ``lse``, in which a sink has its share, and ``row_maximum``, in which it has
-    none, are (batch, nheads, seqlen_q), -inf for a row that sees nothing. ``largest_logit`` is the
-    largest visible |logit| of all, ``logit_error`` and ``levels`` what `oracle.rounding`
-    says of their errors and of how many P differ.
+    none, are (batch, nheads, seqlen_q), -inf for a row that sees nothing. ``along`` is of that
+    shape: the sum of P^2 (V out)^2, by which errors of P move a row in its own direction.
+    ``largest_logit`` is the largest visible |logit| of all, ``logit_error`` and ``levels`` what
+    `oracle.rounding` says of their errors and of how many P differ.
     """
 
     out: Tensor
@@ -32,6 +33,7 @@ class Truth:
     pv2: Tensor
     pav: Tensor
     tail: Tensor
+    along: Tensor
     largest_logit: float
     logit_error: float
     levels: int
@@ -95,7 +97,7 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
         levels = max(levels, rounding.levels(scores, seen))
     joined = [torch.cat(column, dim=2) for column in zip(*parts, strict=True)]
     out, pv2, pav, tail = (x.transpose(1, 2) for x in joined[:4])
-    lse, row_maximum = joined[4:]
+    lse, row_maximum, along = joined[4:]
     return Truth(
         out=out,
         lse=lse,
@@ -103,6 +105,7 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
         pv2=pv2,
         pav=pav,
         tail=tail,
+        along=along,
         largest_logit=logit,
         logit_error=rounding.of_logits(call, logit, product),
         levels=levels,
@@ -114,7 +117,10 @@ def joined(truths: list[Truth]) -> Truth:
     """Return the truths of single sequences as that of one batch, row after row."""
     rows = {
         name: torch.cat([getattr(truth, name) for truth in truths], dim=axis)
-        for names, axis in ((("out", "pv2", "pav", "tail"), 1), (("lse", "row_maximum"), 2))
+        for names, axis in (
+            (("out", "pv2", "pav", "tail"), 1),
+            (("lse", "row_maximum", "along"), 2),
+        )
         for name in names
     }
     return Truth(
@@ -145,7 +151,7 @@ def visible(distance: Tensor, limits: tuple[int, int]) -> Tensor:
 def _rows(
     scores: Tensor, seen: Tensor, values: Tensor, sinks: Tensor | None, weights: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Return out, pv2, pav, tail, lse and row maximum of some rows.
+    """Return out, pv2, pav, tail, lse, row maximum and along of some rows.
 
     `weights` is what dropout makes of each key: 0, or 1 / (1 - probability).
     """
@@ -165,11 +171,13 @@ def _rows(
     if weights is not None:
         # A kernel rounds P before it divides by what dropout leaves.
         p, pairs = p * weights, pairs * weights.square()
+    out = p @ values
     return (
-        p @ values,
+        out,
         p.square() @ squares,
         p @ values.abs(),
         spread * (pairs @ squares),
         lse,
         maximum,
+        (p * (out @ values.transpose(2, 3))).square().sum(-1),
     )

@@ -17,7 +17,8 @@ def of_logits(call: Call, largest: float, product: float) -> float:
     `largest` is the largest visible |logit|, `product` the largest |scaled product| before softcap
     and ALiBi. A sum of d products is rounded d times, each time by up to half a unit in the last
     place of what has come together (independent, uniform; Higham, Accuracy and Stability, 2.8).
-    Where all have one sign that grows to the product: an RMS of sqrt(d) / 4 times it. Where they
+    Where all have one sign that grows to the product: an RMS of sqrt(d) / 4 times it, and twice
+    that here, since all of a row is off by it, and the worst of many rows is seen. Where they
     cancel it is a random walk towards |q| |k|: an RMS of 0.3 times that, here 1 / 2, since tensor
     cores truncate. Scaling, and taking the maximum or the log-sum-exp off, rounds the logit twice.
     A softcap is that many times tanh, which by way of exp() is 1 less a quotient near 1: however
@@ -27,7 +28,7 @@ def of_logits(call: Call, largest: float, product: float) -> float:
         return 0.0
     longest = [float(x.double().square().sum(-1).max()) ** 0.5 for x in (call.q, call.k)]
     walk = longest[0] * longest[1] * call.scale / 2
-    added = call.q.shape[-1] ** 0.5 / 4 * product + walk
+    added = call.q.shape[-1] ** 0.5 / 2 * product + walk
     return 2 * largest + 2 * call.softcap + added
 
 

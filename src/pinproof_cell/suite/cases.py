@@ -188,7 +188,12 @@ class Case:
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """The uses that a failure of this case concerns: "serving", "training", "everything"."""
+        """The uses that a failure of this case concerns: "serving", "training", "everything".
+
+        Nobody's server or trainer lays the rows of one sequence 2^24 elements apart.
+        """
+        if self.memory == "far-rows":
+            return ("everything",)
         return concerned(self.features, self.looks_ahead)
 
 

@@ -42,7 +42,7 @@ def gradients(case: Case, mutant: str = "honest") -> tuple[Tensor, Tensor, Tenso
     return attention.backward(dout, call.q, call.k, call.v, *answer, **call.keywords())
 
 
-def examined(mutant: str, case: Case) -> Result:
+def examined(mutant: str, case: Case, seed: int = 0) -> Result:
     """Return what the judge says of the mutant's answer to a case."""
     candidate = Guarded(Provider(mutant, kernel(mutant), admits=FEATURES))
-    return examine(candidate, case, seed=0, device="cpu", thresholds=thresholds.load("sm_90"))
+    return examine(candidate, case, seed=seed, device="cpu", thresholds=thresholds.load("sm_90"))

@@ -190,14 +190,15 @@ def test_an_emulation_reaches_what_a_gpu_reached_where_tails_count_alone(
 ) -> None:
     """Torch's flash and efficient kernels had these max|z| on an H200, by the rule before it.
 
-    Delta's share of a rounded P was not counted either: that makes less than a hundredth of them.
+    Delta's share of a rounded P was not counted either, and half of the error of a logit: that
+    makes less than a tenth of them.
     """
     truth = truth_of(case)
     seen = inputs.generate(case, 0, "cpu").q.double().square().sum(1, keepdim=True)
     alone = replace(truth.dk, tail=seen.expand_as(truth.dk.tail))
     dk = gradients(case, kernel)[1]
     found = statistics(dk, alone, sigma2(alone, truth, dk.dtype))
-    assert found["max_z"] == pytest.approx(reached, rel=0.01)
+    assert found["max_z"] == pytest.approx(reached, rel=0.1)
 
 
 def test_the_mean_of_few_rows_of_dq_may_be_off_as_far_as_one_row_may() -> None:

@@ -44,6 +44,17 @@ def test_chunks_change_nothing() -> None:
     assert whole.largest_logit == pytest.approx(parts.largest_logit)
 
 
+def test_along_is_how_far_rounded_p_move_a_row_in_its_own_direction() -> None:
+    """P with uniform relative errors up to u scatter the product of the row with itself so."""
+    q, k, v = (torch.randn(2, n, 2, 8, dtype=torch.float64) for n in (9, 11, 11))
+    truth = oracle.attention(Call(q=q, k=k, v=v))
+    p = torch.softmax(q.transpose(1, 2) @ k.permute(0, 2, 3, 1) * 8**-0.5, -1)
+    out, u = truth.out.transpose(1, 2), 2.0**-20
+    shaken = p * (1 + u * (2 * torch.rand((4000, *p.shape), dtype=torch.float64) - 1))
+    moved = ((shaken @ v.transpose(1, 2) - out) * out).sum(-1)
+    torch.testing.assert_close(moved.var(0) / (u * u / 3), truth.along, rtol=0.15, atol=0)
+
+
 def test_low_precision_is_close_to_the_oracle() -> None:
     """The baseline of flash-attn's rule is attention too, only worse."""
     q, k, v = (torch.randn(2, 20, 2, 16).bfloat16() for _ in range(3))

@@ -177,7 +177,7 @@ def _differentiate(case: Case, name: str) -> Iterator[str]:
         yield "    whole = torch.exp(s - lse.masked_fill(lse.isinf(), 0.0)[..., None])"
         yield f"    dp, sums = dp * keep / {left!r}, sums * keep / {left!r}"
         yield f"    tail = seen{' * keep' * (name == 'dv')} / {left!r} ** 2"
-    yield "    noise = o.square().sum(-1, keepdim=True)"
+    yield "    noise = (o**2).sum(-1, keepdim=True) + ((whole * dp) ** 2).sum(-1, keepdim=True)"
     yield "    bulk = whole * (sums + o.abs().sum(-1, keepdim=True))"
     if case.softcap:
         bent = f"torch.tanh(q @ k.transpose(*back) * {scale!r} / {case.softcap})"
