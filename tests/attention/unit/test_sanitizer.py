@@ -82,7 +82,10 @@ def dying(q, *inputs, **keywords):
 def raising(q, *inputs, **keywords):
     raise RuntimeError("bad day")
 
-for each in (right, dying, raising, whole, unwritten):
+def telling(q, *inputs, **keywords):
+    raise RuntimeError(f"caching off: {os.environ.get('PYTORCH_NO_CUDA_MEMORY_CACHING')}")
+
+for each in (right, dying, raising, telling, whole, unwritten):
     each.supports = planted.right.supports
 """
 
@@ -202,6 +205,7 @@ def test_what_initcheck_says_of_our_own_reading_is_put_to_the_test(
     [
         ("dying", CLEAN, f"in {DECODE}"),
         ("raising", CLEAN, "RuntimeError: bad day"),
+        ("telling", CLEAN, "caching off: 1"),  # in the process that makes the calls
         ("right", CLEAN.splitlines()[0], "no summary"),
         ("right", f"========= Internal Sanitizer Error: it missed a launch\n{CLEAN}", "missed"),
     ],

@@ -219,3 +219,12 @@ def test_what_was_counted_and_not_printed_is_counted_once() -> None:
     told = "errors were not printed. Use --print-limit option to adjust the number"
     text = f"========= ERROR SUMMARY: 769 errors\n========= ERROR SUMMARY: 669 {told}\n"
     assert parse(text).errors == 769
+
+
+def test_words_that_are_not_known_are_kept_and_remarks_are_not_among_them() -> None:
+    text = (
+        "========= COMPUTE-SANITIZER\n========= Error in printing record\n"
+        "========= Target application returned an error\n========= ERROR SUMMARY: 7048 errors\n"
+    )
+    found = parse(text)
+    assert (found.errors, found.unread) == (7048, ("Error in printing record",))
