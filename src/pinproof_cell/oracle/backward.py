@@ -163,8 +163,8 @@ def _chunk(
     """Return value, spread, magnitude and tail of dQ, and what these rows add to dK and dV.
 
     Inside: p after dropout, dp = dO V^T before it, ds the gradient of the scaled product,
-    bent = P bend; noise is the variance of delta, in units of u^2/3: O was rounded, and before it
-    the P that it was made of, dP of whose error reaches delta.
+    bent = P bend; noise is the variance of delta, in units of u^2/3: O was rounded, and
+    before it the P that it was made of, an error of which moves delta by dP times it.
     """
     p = rows.p * rows.weights
     out = p @ values

@@ -24,7 +24,7 @@ CLEAN, HAZARD, INCOMPLETE, UNSUPPORTED = "CLEAN", "HAZARD", "INCOMPLETE", "UNSUP
 #: The tool told of nothing but what it is known to misread: that is no hazard, and not clean.
 UNCLEAR = "UNCLEAR"
 
-#: How long one tool may take over all calls of a candidate, in seconds; most need five to thirty.
+#: How long one tool may take over all calls of a candidate, in seconds; most end within a minute.
 #: A run that has not loaded the candidate by then is made once more.
 LIMIT = 300.0
 
@@ -85,7 +85,7 @@ def _under(subject: Subject, tool: str, scratch: Path) -> tuple[dict[str, Any], 
     if seen.errors and len(seen.calls) > 1:
         alone = {name: _once(subject, tool, [name], scratch) for name in seen.calls}
     if tool == "initcheck" and any(map(unwritten.is_of_torch, seen.errors)):
-        seen = _made_again(subject, seen, alone, scratch)
+        seen = _made_again(subject, seen, scratch)
     status = HAZARD if seen.errors else INCOMPLETE if seen.reason else CLEAN
     if status == CLEAN and not seen.calls:
         status = UNSUPPORTED
@@ -111,7 +111,7 @@ def _calls(hazard: Hazard, seen: Seen, alone: Mapping[str, Seen]) -> list[str]:
     return [name for name, other in alone.items() if other.shows(hazard)] or list(seen.calls)
 
 
-def _made_again(subject: Subject, seen: Seen, alone: Mapping[str, Seen], scratch: Path) -> Seen:
+def _made_again(subject: Subject, seen: Seen, scratch: Path) -> Seen:
     """Return `seen` with those of its hazards weighed that lie in our own reading of an answer.
 
     The tool tells of a hundred at most, so it looks once more at all calls while nobody reads an
@@ -121,12 +121,11 @@ def _made_again(subject: Subject, seen: Seen, alone: Mapping[str, Seen], scratch
     if unread.reason or unread.calls != seen.calls:
         why = f"not put to the test: {unread.reason or 'other calls ran'} while nobody read"
         return replace(seen, hazards=tuple(_noted(hazard, why) for hazard in seen.hazards))
-    showing = [name for name, other in alone.items() if other.errors] or list(seen.calls)
     again = {
         name: unwritten.look(
             subject.candidate, name, target=subject.target, seed=subject.seed, scratch=scratch
         )
-        for name in showing
+        for name in seen.calls
     }
     weighed_here = (
         _noted(hazard, "found while nobody read an answer too")
@@ -170,9 +169,14 @@ def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path, *mor
     hazards = ran.report.hazards
     if ran.report.errors and all(hazard.warning for hazard in hazards):
         hazards = (*hazards, _unknown(ran.report))
+    read = [weighed(tool, hazard) for hazard in hazards]
+    hidden = (ran.report.errors or 0) - sum(hazard.times for hazard in hazards)
+    if tool != "racecheck" and hidden > 0 and all(hazard.warning for hazard in read):
+        # Behind many that are misread there may be one that is not.
+        read.append(Hazard(what=f"{hidden} errors that the tool did not print", times=hidden))
     return Seen(
         calls=tuple(line["call"] for line in journal.lines("end") if line["status"] == RAN),
-        hazards=tuple(weighed(tool, hazard) for hazard in hazards),
+        hazards=tuple(read),
         reason=_reason(ran, journal, tries),
         session=next(iter(journal.lines("session")), {}),
         tries=tries,

@@ -90,6 +90,8 @@ def run(
         *(str(program), "--tool", tool, *TOOLS[tool]),
         # A kernel that is caught ends alone, so that the calls behind it are looked at too.
         *("--destroy-on-device-error", "kernel"),
+        # A hundred, as it is, may be one finding many times, and hide another.
+        *("--print-limit", "10000"),
         # Compilers that Triton starts run no kernels.
         *("--target-processes", "application-only"),
         *("--show-backtrace", "device", "--error-exitcode", str(FOUND), "--log-file", str(log)),

@@ -188,17 +188,12 @@ class Case:
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """The uses that a failure of this case concerns: "serving", "training", "everything".
-
-        Nobody's server or trainer lays the rows of one sequence 2^24 elements apart.
-        """
-        if self.memory == "far-rows":
-            return ("everything",)
+        """The uses that a failure of this case concerns: "serving", "training", "everything"."""
         return concerned(self.features, self.looks_ahead)
 
 
 def _runs(lengths: tuple[tuple[int, int], ...]) -> Iterator[tuple[tuple[int, int], int]]:
-    """Yield the lengths of sequences that follow each other, and of how many they are."""
+    """Yield each pair of lengths, and how many sequences in a row have it."""
     for pair, same in groupby(lengths):
         yield pair, len(list(same))
 

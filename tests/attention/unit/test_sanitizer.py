@@ -329,6 +329,28 @@ def test_without_a_gpu_or_the_tool_the_stage_says_so_and_is_incomplete(
     assert "was not found" in found["reason"]
 
 
+MISREAD = """\
+========= COMPUTE-SANITIZER
+========= Barrier error detected. Divergent thread(s) in block
+=========     at cudnn_generated_fort_native_sdpa_sm90_flash_bprop_wgmma_kernel0_0+0x50
+=========     by thread (0,0,0) in block (0,0,0)
+=========
+"""
+
+
+@pytest.mark.parametrize(("errors", "status"), [(1, "UNCLEAR"), (5, "HAZARD")])
+def test_what_was_counted_and_not_printed_is_not_misread(
+    seen: Any, monkeypatch: pytest.MonkeyPatch, errors: int, status: str
+) -> None:
+    """Behind a finding that the tool misreads there may be others that it did not print."""
+    monkeypatch.setattr(tool, "TOOLS", {"synccheck": ()})
+    text = f"{MISREAD}========= ERROR SUMMARY: {errors} errors\n"
+    (run,) = seen(text=text, when=DENSE)["runs"]
+    assert run["status"] == status
+    told = [hazard["what"] for hazard in run["hazards"] if not hazard["warning"]]
+    assert told == (["4 errors that the tool did not print"] if errors == 5 else [])
+
+
 @pytest.mark.parametrize("case", CALLS, ids=lambda case: case.id)
 def test_every_call_can_be_made(case: Any) -> None:
     call = inputs.generate(case, 0, "cpu")
