@@ -114,8 +114,8 @@ def _calls(hazard: Hazard, seen: Seen, alone: Mapping[str, Seen]) -> list[str]:
 def _made_again(subject: Subject, seen: Seen, scratch: Path) -> Seen:
     """Return `seen` with those of its hazards weighed that lie in our own reading of an answer.
 
-    The tool tells of a hundred at most, so it looks once more at all calls while nobody reads an
-    answer: what it then finds is the candidate's own, is added, and is not weighed.
+    What we read may hide what the candidate reads, so the tool looks once more at all calls while
+    nobody reads an answer: what it then finds is the candidate's own, is added, and is not weighed.
     """
     unread = _once(subject, "initcheck", seen.calls, scratch, "--unread")
     if unread.reason or unread.calls != seen.calls:
