@@ -22,6 +22,7 @@ from pinproof_cell.judge.forward import (
     TINY,
     Judgement,
     fa_ratio,
+    of_few,
 )
 from pinproof_cell.judge.thresholds import Thresholds
 from pinproof_cell.oracle.backward import Gradient, Truth
@@ -67,7 +68,10 @@ def judge(
         failed += _non_finite(name, found, wanted.value)
         failed += _above(name, own, thresholds.backward_fail)
         limits = thresholds.backward_degraded
-        degraded += _above(name, own, limits if name == "dV" else _of_few(truth, limits))
+        if name != "dV":  # one delta for each query is in all of dQ and dK
+            deltas = max(int(visible(truth.dq).sum()), 1)
+            limits = {**limits, "rms": of_few(limits, 1 / deltas)}
+        degraded += _above(name, own, limits)
     status = FAIL if failed else DEGRADED if degraded else PASS
     return Judgement(status, stats, tuple(failed or degraded))
 
@@ -103,16 +107,6 @@ def statistics(found: Tensor, wanted: Gradient, variance: Tensor) -> dict[str, f
 def visible(gradient: Gradient) -> Tensor:
     """Return which rows take part at all: (batch, seqlen, nheads)."""
     return gradient.tail.sum(-1) > 0
-
-
-def _of_few(truth: Truth, limits: Mapping[str, float]) -> dict[str, float]:
-    """Return the limits of dQ and dK, whose errors come from one delta for each query.
-
-    What one row may be off, the mean of few may be too.
-    """
-    deltas = max(int(visible(truth.dq).sum()), 1)
-    most, mean = limits["row_rms"] ** 2, limits["rms"] ** 2
-    return {**limits, "rms": (mean + (most - mean) / deltas) ** 0.5}
 
 
 def _above(name: str, stats: Mapping[str, float], limits: Mapping[str, float]) -> Iterator[Finding]:

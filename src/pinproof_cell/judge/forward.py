@@ -81,7 +81,7 @@ def judge(
     # Dropout's factor is off everywhere by as much: z counts that in units of u / sqrt(3).
     off = factor_error(dropout, dtype) / ROUNDOFF[dtype]
     apart = variance - (off * ROUNDOFF[dtype] * truth.out).square()
-    limits = _degraded(truth, apart, ROUNDOFF[dtype], thresholds, dropout)
+    limits = _degraded(truth, apart, dtype, thresholds, dropout)
     limits["beta"] += off
     limits["bias"] += off * 3**0.5
     degraded = _above(stats, limits)
@@ -142,26 +142,46 @@ def statistics(error: Tensor, variance: Tensor, truth: Truth, u: float) -> dict[
 
 
 def _degraded(
-    truth: Truth, variance: Tensor, u: float, thresholds: Thresholds, dropout: float
+    truth: Truth, variance: Tensor, dtype: torch.dtype, thresholds: Thresholds, dropout: float
 ) -> dict[str, float]:
     """Return the limits of DEGRADED, widened by what long rows and few samples explain."""
-    limits = dict(thresholds.degraded)
+    limits, u, tail = dict(thresholds.degraded), ROUNDOFF[dtype], TAIL[dtype]
     # Tensor cores truncate while they accumulate: a bias that grows with the number of keys.
     t = truth.seqlen_k / 16 * 2.0**-24 / u
     rows = int((~truth.empty).sum())
     power = float(truth.out.square().sum())
     # Elements err for themselves, but where P is off all of a row is.
-    alone = float(((variance - _of_p(truth.pv2, u, dropout)) * truth.out.square()).sum())
-    together = float(_of_p(truth.along, u, dropout).sum())
+    of_p = _of_p(truth.pv2, u, dropout) + tail * truth.tail
+    alone = float(((variance - of_p) * truth.out.square()).sum())
+    together = float((_of_p(truth.along, u, dropout) + tail * truth.tail_along).sum())
     together += float((floor(truth) * truth.out.abs()).sum(-1).square().sum())
     spread = (alone + together) ** 0.5 / power / u if power else 0.0
     # Where few P differ, their relative errors, of variance u^2 / 3, hardly average.
     alike = max(truth.levels * (1 - dropout), 1.0) ** -0.5
     spread = math.hypot(spread, alike / 3**0.5)
+    limits["rms"] = of_few(limits, _of_one(truth) / max(rows, 1) ** 2)
     limits["bias"] += 1.74 * t + 2 / max(rows, 1) ** 0.5 + 3 * alike
     # Five: a search asks thousands of cases, and rows are not always independent.
     limits["beta"] += t + 5 * spread
     return limits
+
+
+def of_few(limits: Mapping[str, float], share: float) -> float:
+    """Return the limit of the RMS of rows, `share` being 1 / n for n that err by one number each.
+
+    What one row may be off, the mean of few may be too.
+    """
+    most, mean = limits["row_rms"] ** 2, limits["rms"] ** 2
+    return float((mean + (most - mean) * min(share, 1.0)) ** 0.5)
+
+
+def _of_one(truth: Truth) -> float:
+    """Return how many rows there are of which one P is all; rows of many P count by their share.
+
+    The share is the variance that P's errors bring along the row, relative to that of one P.
+    """
+    power = truth.out.square().sum(-1).transpose(1, 2).square()
+    return float((truth.along / power).nan_to_num(0.0, 0.0, 0.0).clamp(max=1.0).sum())
 
 
 def _above(stats: Mapping[str, float], limits: Mapping[str, float]) -> list[Finding]:

@@ -21,7 +21,7 @@ class Gradient:
     delta = O dO from an O that was rounded, as was the P that it is made of, and of each query
     head's share where a group sums several.
     ``magnitude`` is the sum of absolute products, which bounds errors of float32 accumulation;
-    ``tail`` the sum over the visible pairs of the squares of what a change of P or of dS, however
+    ``tail`` the sum over the visible pairs of the squares of what a change of P, dS or O, however
     small these are, changes. Where it is 0 the gradient is exactly 0: nobody sees that row.
     """
 
@@ -114,6 +114,7 @@ class _Rows:
     """P of some rows, the derivative of its softcap, which keys they see, and dropout's factor.
 
     ``weights`` is 0 or 1 / (1 - probability), ``loudest`` the latter; both are 1 without dropout.
+    ``roundings`` is how often P is rounded: with dropout before and after it is weighed.
     """
 
     p: Tensor
@@ -121,6 +122,7 @@ class _Rows:
     seen: Tensor
     weights: Tensor
     loudest: float
+    roundings: int
     largest_logit: float
     largest_product: float
 
@@ -152,6 +154,7 @@ def _rows(call: Call, products: Tensor, start: int, keep: Tensor | None) -> _Row
         seen=seen,
         weights=weights,
         loudest=loudest,
+        roundings=1 if keep is None else 2,
         largest_logit=largest(scores, seen),
         largest_product=largest(products * call.scale, seen),
     )
@@ -164,14 +167,17 @@ def _chunk(
 
     Inside: p after dropout, dp = dO V^T before it, ds the gradient of the scaled product,
     bent = P bend; noise is the variance of delta, in units of u^2/3: O was rounded, and
-    before it the P that it was made of, an error of which moves delta by dP times it.
+    before it the P that it was made of, an error of which moves delta by dP times it. So do
+    their tails: lost is what a change of each, however small, changes of delta, squared.
     """
     p = rows.p * rows.weights
     out = p @ values
     dp = grads @ values.transpose(2, 3) * rows.weights
     delta = (out * grads).sum(-1, keepdim=True)
     noise = (out * grads).square().sum(-1, keepdim=True)
-    noise += (rows.p * dp).square().sum(-1, keepdim=True)
+    noise += rows.roundings * (rows.p * dp).square().sum(-1, keepdim=True)
+    lost = grads.square().sum(-1, keepdim=True)
+    lost += (rows.seen * dp).square().sum(-1, keepdim=True)
     bent = rows.p * rows.bend
     ds = bent * (dp - delta)
     # What float32 adds up before dP - delta cancels, and 1 - tanh^2, which is what bends P.
@@ -190,7 +196,7 @@ def _chunk(
             scale * (ds @ keys),
             scale**2 * (ds.square() @ keys.square() + noise * (bent @ keys).square()),
             scale * (bulk @ keys.abs()),
-            tails @ keys.square(),
+            tails @ keys.square() + scale**2 * lost * (bent @ keys).square(),
         ),
         (
             scale * (across @ queries),
@@ -200,11 +206,12 @@ def _chunk(
                 + bent.square().transpose(2, 3) @ (noise * queries.square())
             ),
             scale * (bulk.transpose(2, 3) @ queries.abs()),
-            tails.transpose(2, 3) @ queries.square(),
+            tails.transpose(2, 3) @ queries.square()
+            + scale**2 * (bent.square().transpose(2, 3) @ (lost * queries.square())),
         ),
         (
             p.transpose(2, 3) @ grads,
-            p.square().transpose(2, 3) @ grads.square(),
+            rows.roundings * (p.square().transpose(2, 3) @ grads.square()),
             p.transpose(2, 3) @ grads.abs(),
             left.transpose(2, 3) @ grads.square(),
         ),

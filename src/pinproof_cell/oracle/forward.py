@@ -21,8 +21,9 @@ class Truth:
     ``out``, ``pv2`` = P^2 V^2, ``pav`` = P |V| and ``tail`` = e^(2(m - LSE)) times the sum of V^2
     over the visible keys (m: the row's largest logit, or its sink) are (batch, seqlen_q,
     nheads, headdim_v); ``lse``, in which a sink has its share, and ``row_maximum``, in which it has
-    none, are (batch, nheads, seqlen_q), -inf for a row that sees nothing. ``along`` is of that
-    shape: the sum of P^2 (V out)^2, by which errors of P move a row in its own direction.
+    none, are (batch, nheads, seqlen_q), -inf for a row that sees nothing. ``along`` and
+    ``tail_along`` are of that shape: the sum of P^2 (V out)^2, by which errors of P move a row in
+    its own direction, and what ``tail`` is so, with (V out)^2 in place of V^2.
     ``largest_logit`` is the largest visible |logit| of all, ``logit_error`` and ``levels`` what
     `oracle.rounding` says of their errors and of how many P differ.
     """
@@ -34,6 +35,7 @@ class Truth:
     pav: Tensor
     tail: Tensor
     along: Tensor
+    tail_along: Tensor
     largest_logit: float
     logit_error: float
     levels: int
@@ -94,10 +96,10 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
         weights = None if kept is None else kept / (1 - call.dropout)
         parts.append(_rows(scores, seen, values, sinks, weights))
         logit = max(logit, largest(scores, seen))
-        levels = max(levels, rounding.levels(scores, seen))
+        levels = max(levels, rounding.levels(scores, seen, call.q.dtype))
     joined = [torch.cat(column, dim=2) for column in zip(*parts, strict=True)]
     out, pv2, pav, tail = (x.transpose(1, 2) for x in joined[:4])
-    lse, row_maximum, along = joined[4:]
+    lse, row_maximum, along, tail_along = joined[4:]
     return Truth(
         out=out,
         lse=lse,
@@ -106,6 +108,7 @@ def _dense(call: Call, keep: Tensor | None) -> Truth:
         pav=pav,
         tail=tail,
         along=along,
+        tail_along=tail_along,
         largest_logit=logit,
         logit_error=rounding.of_logits(call, logit, product),
         levels=levels,
@@ -119,7 +122,7 @@ def joined(truths: list[Truth]) -> Truth:
         name: torch.cat([getattr(truth, name) for truth in truths], dim=axis)
         for names, axis in (
             (("out", "pv2", "pav", "tail"), 1),
-            (("lse", "row_maximum", "along"), 2),
+            (("lse", "row_maximum", "along", "tail_along"), 2),
         )
         for name in names
     }
@@ -151,7 +154,7 @@ def visible(distance: Tensor, limits: tuple[int, int]) -> Tensor:
 def _rows(
     scores: Tensor, seen: Tensor, values: Tensor, sinks: Tensor | None, weights: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Return out, pv2, pav, tail, lse, row maximum and along of some rows.
+    """Return out, pv2, pav, tail, lse, row maximum, along and tail_along of some rows.
 
     `weights` is what dropout makes of each key: 0, or 1 / (1 - probability).
     """
@@ -172,6 +175,7 @@ def _rows(
         # A kernel rounds P before it divides by what dropout leaves.
         p, pairs = p * weights, pairs * weights.square()
     out = p @ values
+    own = (out @ values.transpose(2, 3)).square()
     return (
         out,
         p.square() @ squares,
@@ -179,5 +183,6 @@ def _rows(
         spread * (pairs @ squares),
         lse,
         maximum,
-        (p * (out @ values.transpose(2, 3))).square().sum(-1),
+        (p.square() * own).sum(-1),
+        spread[..., 0] * (pairs * own).sum(-1),
     )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pinproof_cell.call import Call
 
-#: So many P are looked at, and are told apart where their logits differ by this.
+#: So many P are looked at. In float32 they are told apart where their logits differ by this.
 LOOKED_AT, APART = 1 << 16, 2.0**-16
 
 
@@ -32,16 +32,17 @@ def of_logits(call: Call, largest: float, product: float) -> float:
     return 2 * largest + 2 * call.softcap + added
 
 
-def levels(scores: Tensor, seen: Tensor) -> int:
+def levels(scores: Tensor, seen: Tensor, dtype: torch.dtype) -> int:
     """Return how many different distances from their row's largest the visible logits have.
 
-    Equal P are rounded alike: their errors average over as many as differ, not over all. The
-    largest itself is left out, since there P is 1.
+    P that are equal, or nearer than `dtype` can tell, are rounded alike: their errors average over
+    as many as differ, not over all. The largest itself is left out, since there P is 1.
     """
     if not scores.numel():
         return 0
     hidden = scores.masked_fill(~seen, -torch.inf)
     below = (hidden - hidden.amax(-1, keepdim=True)).flatten()
     some = below[:: max(1, below.numel() // LOOKED_AT)]
-    some = some[some.isfinite() & (some < -APART)]
-    return int(torch.unique((some / APART).round()).numel())
+    apart = max(APART, torch.finfo(dtype).eps / 2)
+    some = some[some.isfinite() & (some < -apart)]
+    return int(torch.unique((some / apart).round()).numel())

@@ -12,7 +12,7 @@ from emulated import examined
 
 from pinproof_cell.call import Call
 from pinproof_cell.judge import thresholds
-from pinproof_cell.judge.forward import FAIL, PASS, Judgement, factor_error, judge
+from pinproof_cell.judge.forward import FAIL, PASS, Judgement, factor_error, judge, sigma2
 from pinproof_cell.oracle import forward as oracle
 from pinproof_cell.oracle import lowprecision
 from pinproof_cell.suite import inputs
@@ -20,6 +20,8 @@ from pinproof_cell.suite.cases import Case
 from pinproof_cell.suite.grid import PLAIN
 
 LIMITS = thresholds.load("cpu")
+#: One row in all, if there is one query.
+ALONE: dict[str, Any] = {"heads": 1, "heads_k": 1, "batch": 1}
 CASES = [case for case in PLAIN if case.seqlen_k]
 
 
@@ -217,3 +219,45 @@ def test_few_keys_that_dropout_leaves_may_scale_few_rows(kernel: str, seed: int)
     found = examined(kernel, case, seed)
     assert found.status == PASS, found.reasons
     assert abs(found.stats["beta"]) > 0.7
+
+
+def test_one_row_of_which_one_key_is_all_may_be_off_as_far_as_any_row_may() -> None:
+    """Its errors are one number: an RMS of 1.40, where many rows may have 1.3."""
+    case = Case(*(1, 1059, 160), **ALONE, causal=True, dropout=0.9, dtype="fp16", kind="peaked")
+    found = examined("rounded-early", case, 40)
+    assert found.status == PASS, found.reasons
+    assert found.stats["rms"] > 1.3
+
+
+def test_one_row_of_many_keys_may_not() -> None:
+    """There errors average: 1.6 of the noise in every number is too much for one row."""
+    drawn = inputs.generate(Case(1, 1059, 160, **ALONE, kind="diffuse"), 0, "cpu")
+    truth = oracle.attention(drawn)
+    noise = sigma2(truth, drawn.q.dtype).sqrt()
+    off = truth.out + 1.6 * noise * torch.sign(torch.randn_like(noise))
+    found = judge(off.bfloat16(), truth.lse.float(), truth, thresholds=LIMITS, dtype=drawn.q.dtype)
+    assert found.status == "DEGRADED"
+    assert [finding.statistic for finding in found.findings] == ["rms"]
+
+
+@pytest.mark.parametrize("seed", [8, 12, 18, 36])
+def test_a_row_that_its_sink_leaves_little_of_may_be_scaled_by_what_steps_leave_of_p(
+    seed: int,
+) -> None:
+    """In fp16 a P of a few steps of 2^-24 is off by up to half of one: beta in the thousands."""
+    shape = {"head_dim_v": 192, "heads": 1, "heads_k": 1, "batch": 3}
+    case = Case(
+        *(1, 46, 136), **shape, alibi=True, sinks=True, dropout=0.9, dtype="fp16", kind="large"
+    )
+    found = examined("rounded-early", case, seed)
+    assert found.status == PASS, found.reasons
+    assert abs(found.stats["beta"]) > 15
+
+
+def test_weights_that_their_type_cannot_tell_apart_are_off_alike() -> None:
+    """A factor, P and their product are rounded, of all keys the same way: beta of 1.27."""
+    case = Case(1, 257, 152, **ALONE, dropout=0.1, scale=1e-4, kind="diffuse")
+    found = examined("rounded-early", case, 20)
+    assert found.status == PASS, found.reasons
+    assert found.stats["beta"] < -1.2
+    assert found.stats["beta_share"] < 0.6

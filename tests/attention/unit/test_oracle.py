@@ -55,6 +55,18 @@ def test_along_is_how_far_rounded_p_move_a_row_in_its_own_direction() -> None:
     torch.testing.assert_close(moved.var(0) / (u * u / 3), truth.along, rtol=0.15, atol=0)
 
 
+def test_tail_along_is_how_far_p_in_whole_steps_moves_a_row_in_its_own_direction() -> None:
+    """P in steps of one size, relative to the largest of its row, scatters that product so."""
+    q, k, v = (torch.randn(2, n, 2, 8, dtype=torch.float64) for n in (9, 11, 11))
+    truth = oracle.attention(Call(q=q, k=k, v=v))
+    logits = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) * 8**-0.5
+    p = torch.softmax(logits, -1)
+    out, step = truth.out.transpose(1, 2), 2.0**-20
+    off = step * (torch.rand((4000, *p.shape), dtype=torch.float64) - 0.5)
+    moved = (off * p.amax(-1, keepdim=True) @ v.transpose(1, 2) * out).sum(-1)
+    torch.testing.assert_close(moved.var(0) / (step**2 / 12), truth.tail_along, rtol=0.15, atol=0)
+
+
 def test_low_precision_is_close_to_the_oracle() -> None:
     """The baseline of flash-attn's rule is attention too, only worse."""
     q, k, v = (torch.randn(2, 20, 2, 16).bfloat16() for _ in range(3))
