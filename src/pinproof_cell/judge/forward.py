@@ -71,7 +71,7 @@ def judge(
     same = torch.isfinite(out) & torch.isfinite(truth.out)
     error = torch.where(same, error, 0.0)
     variance = sigma2(truth, dtype, dropout)
-    stats = statistics(error, variance, truth, ROUNDOFF[dtype])
+    stats = statistics(error, variance, truth, dtype)
     if baseline is not None:
         stats["fa_ratio"] = fa_ratio(error, baseline, truth.out, thresholds.fa_absolute)
     failed = list(_non_finite(out, truth))
@@ -123,22 +123,32 @@ def floor(truth: Truth) -> Tensor:
     return (8 + truth.seqlen_k / 128 + truth.logit_error) * 2.0**-24 * truth.pav
 
 
-def statistics(error: Tensor, variance: Tensor, truth: Truth, u: float) -> dict[str, float]:
-    """Return max_z, row_rms, rms, bias and beta; rows without keys count in the first two only."""
+def statistics(
+    error: Tensor, variance: Tensor, truth: Truth, dtype: torch.dtype
+) -> dict[str, float]:
+    """Return max_z, row_rms, rms, bias and beta; rows without keys count in the first two only.
+
+    An output that is all below what `dtype` may flush to 0 has no scale: its beta is 0.
+    """
     if not error.numel():
         return dict.fromkeys(("max_z", "row_rms", "rms", "bias", "beta"), 0.0)
     z = error / variance.sqrt()
     rows = z.square().mean(-1)
     keyed = (~truth.empty).transpose(1, 2)
     some = z[keyed]
-    power = float(truth.out.square().sum())
+    power = _power(truth, dtype)
     return {
         "max_z": float(z.abs().max()),
         "row_rms": float(rows.max().sqrt()),
         "rms": float(some.square().mean().sqrt()) if some.numel() else 0.0,
         "bias": float((some * truth.out[keyed].sign()).mean()) if some.numel() else 0.0,
-        "beta": float((error * truth.out).sum()) / power / u if power else 0.0,
+        "beta": float((error * truth.out).sum()) / power / ROUNDOFF[dtype] if power else 0.0,
     }
+
+
+def _power(truth: Truth, dtype: torch.dtype) -> float:
+    power = float(truth.out.square().sum())
+    return power if power > TINY[dtype] ** 2 else 0.0
 
 
 def _degraded(
@@ -149,13 +159,13 @@ def _degraded(
     # Tensor cores truncate while they accumulate: a bias that grows with the number of keys.
     t = truth.seqlen_k / 16 * 2.0**-24 / u
     rows = int((~truth.empty).sum())
-    power = float(truth.out.square().sum())
+    power = _power(truth, dtype)
     # Elements err for themselves, but where P is off all of a row is.
     of_p = _of_p(truth.pv2, u, dropout) + tail * truth.tail
     alone = float(((variance - of_p) * truth.out.square()).sum())
     together = float((_of_p(truth.along, u, dropout) + tail * truth.tail_along).sum())
     together += float((floor(truth) * truth.out.abs()).sum(-1).square().sum())
-    spread = (alone + together) ** 0.5 / power / u if power else 0.0
+    spread = max(alone + together, 0.0) ** 0.5 / power / u if power else 0.0
     # Where few P differ, their relative errors, of variance u^2 / 3, hardly average.
     alike = max(truth.levels * (1 - dropout), 1.0) ** -0.5
     spread = math.hypot(spread, alike / 3**0.5)
@@ -178,10 +188,12 @@ def of_few(limits: Mapping[str, float], share: float) -> float:
 def _of_one(truth: Truth) -> float:
     """Return how many rows there are of which one P is all; rows of many P count by their share.
 
-    The share is the variance that P's errors bring along the row, relative to that of one P.
+    The share is the variance that P's errors bring along the row, relative to that of one P; where
+    values cancel, so that the row is less than its parts, relative to these.
     """
-    power = truth.out.square().sum(-1).transpose(1, 2).square()
-    return float((truth.along / power).nan_to_num(0.0, 0.0, 0.0).clamp(max=1.0).sum())
+    power, parts = (x.sum(-1).transpose(1, 2) for x in (truth.out.square(), truth.pv2))
+    share = 2 * truth.along / (power * (power + parts))
+    return float(share.nan_to_num(0.0, 0.0, 0.0).clamp(max=1.0).sum())
 
 
 def _above(stats: Mapping[str, float], limits: Mapping[str, float]) -> list[Finding]:

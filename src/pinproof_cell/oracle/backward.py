@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pinproof_cell.call import Call
 from pinproof_cell.oracle import rounding
-from pinproof_cell.oracle.forward import CHUNK, kept, largest, visible
+from pinproof_cell.oracle.forward import CHUNK, ends_of_p, kept, largest, visible
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ class _Rows:
     """P of some rows, the derivative of its softcap, which keys they see, and dropout's factor.
 
     ``weights`` is 0 or 1 / (1 - probability), ``loudest`` the latter; both are 1 without dropout.
-    ``roundings`` is how often P is rounded: with dropout before and after it is weighed.
+    ``roundings`` is how often P is rounded, with dropout before and after it is weighed, and
+    ``left`` the sum of the squares of what then multiplies the end of its range.
     """
 
     p: Tensor
@@ -123,6 +124,7 @@ class _Rows:
     weights: Tensor
     loudest: float
     roundings: int
+    left: Tensor
     largest_logit: float
     largest_product: float
 
@@ -155,6 +157,7 @@ def _rows(call: Call, products: Tensor, start: int, keep: Tensor | None) -> _Row
         weights=weights,
         loudest=loudest,
         roundings=1 if keep is None else 2,
+        left=seen * ends_of_p(None if keep is None else weights),
         largest_logit=largest(scores, seen),
         largest_product=largest(products * call.scale, seen),
     )
@@ -172,12 +175,13 @@ def _chunk(
     """
     p = rows.p * rows.weights
     out = p @ values
-    dp = grads @ values.transpose(2, 3) * rows.weights
+    towards = grads @ values.transpose(2, 3)
+    dp = towards * rows.weights
     delta = (out * grads).sum(-1, keepdim=True)
     noise = (out * grads).square().sum(-1, keepdim=True)
     noise += rows.roundings * (rows.p * dp).square().sum(-1, keepdim=True)
     lost = grads.square().sum(-1, keepdim=True)
-    lost += (rows.seen * dp).square().sum(-1, keepdim=True)
+    lost += (rows.left * towards.square()).sum(-1, keepdim=True)
     bent = rows.p * rows.bend
     ds = bent * (dp - delta)
     # What float32 adds up before dP - delta cancels, and 1 - tanh^2, which is what bends P.
@@ -187,7 +191,6 @@ def _chunk(
     )
     # A kernel may round P and dS before it divides by what dropout leaves; dS before or after it
     # is scaled; and P before dP - delta multiplies it. What is dropped adds nothing to dV.
-    left = (rows.seen * rows.weights.square()).expand_as(p)
     pairs = rows.seen.double().expand_as(p) * rows.loudest**2
     tails = pairs * (1 + scale**2) + rows.seen * (scale * rows.bend * (dp - delta)).square()
     across = ds.transpose(2, 3)
@@ -211,9 +214,9 @@ def _chunk(
         ),
         (
             p.transpose(2, 3) @ grads,
-            rows.roundings * (p.square().transpose(2, 3) @ grads.square()),
+            p.square().transpose(2, 3) @ grads.square(),
             p.transpose(2, 3) @ grads.abs(),
-            left.transpose(2, 3) @ grads.square(),
+            rows.left.expand_as(p).transpose(2, 3) @ grads.square(),
         ),
     )
 

@@ -151,6 +151,16 @@ def visible(distance: Tensor, limits: tuple[int, int]) -> Tensor:
     return seen
 
 
+def ends_of_p(weights: Tensor | None) -> Tensor:
+    """Return the squares of what multiplies what is lost of P at the end of its range, summed.
+
+    With dropout a kernel may round P before and after it is multiplied by its `weights`.
+    """
+    if weights is None:
+        return torch.ones((), dtype=torch.float64)
+    return weights.square() + (weights > 0)
+
+
 def _rows(
     scores: Tensor, seen: Tensor, values: Tensor, sinks: Tensor | None, weights: Tensor | None
 ) -> tuple[Tensor, ...]:
@@ -170,10 +180,9 @@ def _rows(
     # What a kernel takes P relative to: the largest logit, or the sink, where that is larger.
     anchor = maximum if sinks is None else torch.maximum(maximum, sinks.expand_as(maximum))
     spread = torch.exp(2 * (anchor - lse)).nan_to_num(0.0)[..., None]
-    squares, pairs = values.square(), seen.double()
+    squares, pairs = values.square(), seen * ends_of_p(weights)
     if weights is not None:
-        # A kernel rounds P before it divides by what dropout leaves.
-        p, pairs = p * weights, pairs * weights.square()
+        p = p * weights
     out = p @ values
     own = (out @ values.transpose(2, 3)).square()
     return (

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from pinproof_cell.call import Call
 
-#: So many P are looked at. In float32 they are told apart where their logits differ by this.
+#: So many P are looked at, and are told apart where their logits differ by this.
 LOOKED_AT, APART = 1 << 16, 2.0**-16
+#: Where P fall into so few steps of their type, all that fall into one are rounded alike.
+FEW_STEPS = 8
 
 
 def of_logits(call: Call, largest: float, product: float) -> float:
@@ -35,14 +37,20 @@ def of_logits(call: Call, largest: float, product: float) -> float:
 def levels(scores: Tensor, seen: Tensor, dtype: torch.dtype) -> int:
     """Return how many different distances from their row's largest the visible logits have.
 
-    P that are equal, or nearer than `dtype` can tell, are rounded alike: their errors average over
-    as many as differ, not over all. The largest itself is left out, since there P is 1.
+    Equal P are rounded alike: their errors average over as many as differ, not over all. Where all
+    lie within a few steps of `dtype`, these are counted; where they fill many, an error is as often
+    up as down, however near its neighbours are. The largest itself is left out, since there P is 1.
     """
     if not scores.numel():
         return 0
     hidden = scores.masked_fill(~seen, -torch.inf)
     below = (hidden - hidden.amax(-1, keepdim=True)).flatten()
     some = below[:: max(1, below.numel() // LOOKED_AT)]
-    apart = max(APART, torch.finfo(dtype).eps / 2)
-    some = some[some.isfinite() & (some < -apart)]
-    return int(torch.unique((some / apart).round()).numel())
+    some = some[some.isfinite()]
+    step = torch.finfo(dtype).eps / 2
+    steps = _different(some, step)
+    return steps if step > APART and steps <= FEW_STEPS else _different(some, APART)
+
+
+def _different(below: Tensor, apart: float) -> int:
+    return int(torch.unique((below[below < -apart] / apart).round()).numel())

@@ -240,6 +240,36 @@ def test_one_row_of_many_keys_may_not() -> None:
     assert [finding.statistic for finding in found.findings] == ["rms"]
 
 
+def test_a_row_whose_values_cancel_is_not_one_of_which_one_key_is_all() -> None:
+    """Its errors are as many as its keys, though it is small beside each of them."""
+    drawn = inputs.generate(Case(1, 64, 64, **ALONE, scale=0.0, kind="diffuse"), 0, "cpu")
+    centred = drawn.v.double() - drawn.v.double().mean(1, keepdim=True)
+    truth = oracle.attention(replace(drawn, v=centred.bfloat16()))
+    noise = sigma2(truth, drawn.q.dtype).sqrt()
+    off = truth.out + 1.6 * noise * torch.sign(torch.randn_like(noise))
+    found = judge(off.bfloat16(), truth.lse.float(), truth, thresholds=LIMITS, dtype=drawn.q.dtype)
+    assert "rms" in [finding.statistic for finding in found.findings]
+
+
+def test_the_end_of_the_range_of_p_may_be_rounded_before_and_after_dropouts_factor() -> None:
+    """Half a step each: of one P far below its sink a row RMS of 3.1 of 2.5, counted once."""
+    for seed in range(40):
+        drawn = inputs.generate(Case(1, 1, **ALONE, dtype="fp16", sinks=True), seed, "cpu")
+        sink = torch.full_like(drawn.sinks, 15.0) if drawn.sinks is not None else None
+        keep = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+        drawn = replace(drawn, v=drawn.v * 64, sinks=sink, dropout=0.1)
+        truth = oracle.attention(drawn, keep)
+        p, factor = torch.exp(truth.row_maximum - truth.lse).half().double(), 1 / 0.9
+        out = ((p * factor).half().double()[..., None] * drawn.v.double()).half()
+        found = judge(
+            *(out, truth.lse.float(), truth),
+            thresholds=LIMITS,
+            dtype=torch.float16,
+            dropout=0.1,
+        )
+        assert found.status == PASS, found.reasons
+
+
 @pytest.mark.parametrize("seed", [8, 12, 18, 36])
 def test_a_row_that_its_sink_leaves_little_of_may_be_scaled_by_what_steps_leave_of_p(
     seed: int,
@@ -261,3 +291,18 @@ def test_weights_that_their_type_cannot_tell_apart_are_off_alike() -> None:
     assert found.status == PASS, found.reasons
     assert found.stats["beta"] < -1.2
     assert found.stats["beta_share"] < 0.6
+
+
+def test_an_output_that_is_all_flushed_to_zero_has_no_scale() -> None:
+    """Dropout left keys of 10^-149: their square is in float64, and that of the noise is not."""
+    drawn = inputs.generate(Case(1, 16, 8), 0, "cpu")
+    truth = oracle.attention(drawn)
+    small = replace(truth, out=truth.out * 1e-149, pv2=truth.pv2 * 1e-298, along=truth.along * 0)
+    nothing = torch.zeros_like(truth.out, dtype=torch.bfloat16)
+    found = judge(
+        *(nothing, truth.lse.float(), replace(small, pav=truth.pav * 1e-149)),
+        thresholds=LIMITS,
+        dtype=torch.bfloat16,
+    )
+    assert found.status == PASS, found.reasons
+    assert found.stats["beta"] == 0

@@ -50,6 +50,20 @@ def test_equal_weights_are_one_level_fewer_and_different_ones_are_many() -> None
     assert oracle.attention(call).levels > 500
 
 
+def test_weights_within_a_few_steps_of_their_type_count_by_steps_and_others_do_not() -> None:
+    """bf16 cannot tell logits apart that all lie within 0.01; 0.1 are more steps than eight."""
+    call = inputs.generate(Case(8, 64), 0, "cpu")
+    spread = float((call.q.double() * call.scale).norm(dim=-1).max()) * float(
+        call.k.double().norm(dim=-1).max()
+    )
+    found = {
+        width: oracle.attention(replace(call, softmax_scale=call.scale * width / spread)).levels
+        for width in (0.01, 0.1)
+    }
+    assert 0 < found[0.01] <= 8
+    assert found[0.1] > 100
+
+
 def test_a_scale_error_is_not_hidden_where_few_weights_differ() -> None:
     case = Case(31, 31, 31, scale=1e-4, memory="expanded", dtype="fp16", kind="shifted")
     call = inputs.generate(case, 0, "cpu")
