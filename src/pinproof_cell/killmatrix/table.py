@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pinproof_cell.request import SCHEMA, BadRequestError
@@ -140,8 +141,21 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def check_page(path: Path) -> None:
+    """Raise BadRequestError for a page that `documented` has no place in."""
+    try:
+        page = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequestError(f"{path} cannot be read as a page: {error}") from None
+    _check_marks(page)
+
+
 def documented(page: str, document: Mapping[str, Any]) -> str:
     """Return `page` with the matrix between its marks. Raises BadRequestError without any."""
+    _check_marks(page)
+    return _BLOCK.sub(lambda match: f"{match[1]}\n{markdown(document)}\n\n{match[2]}", page)
+
+
+def _check_marks(page: str) -> None:
     if not _BLOCK.search(page):
         raise BadRequestError("the page has no marks <!-- kill-matrix:begin --> and :end")
-    return _BLOCK.sub(lambda match: f"{match[1]}\n{markdown(document)}\n\n{match[2]}", page)

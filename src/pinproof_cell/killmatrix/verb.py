@@ -15,7 +15,7 @@ from typing import Any
 
 from pinproof_cell.document import write
 from pinproof_cell.judge.findings import Finding
-from pinproof_cell.killmatrix.table import KILLED, document, documented, markdown, row
+from pinproof_cell.killmatrix.table import KILLED, check_page, document, documented, markdown, row
 from pinproof_cell.request import BadRequestError
 from pinproof_cell.suite import checks
 from pinproof_cell.world import child
@@ -50,6 +50,9 @@ def main(options: argparse.Namespace) -> tuple[None, int]:
     """Run the verb, which writes its document; returns the exit status. Raises BadRequestError."""
     if options.extra and not options.extra.is_file():
         raise BadRequestError(f"no file {options.extra}")
+    if options.docs:
+        # It takes minutes to have something to write: a page that cannot take it is told before.
+        check_page(options.docs)
     folder = options.json.with_name(f"{options.json.name}.journal")
     found = run(folder, extra=options.extra)
     write(options.json, found)

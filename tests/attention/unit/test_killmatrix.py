@@ -211,3 +211,16 @@ def test_the_page_shows_the_committed_matrix() -> None:
     page = PAGE.read_text(encoding="utf-8")
     document = json.loads(MATRIX.read_text(encoding="utf-8"))
     assert table.documented(page, document) == page, AGAIN
+
+
+@pytest.mark.parametrize("text", [None, "a page without marks\n"])
+def test_a_page_that_cannot_take_the_matrix_is_told_before_any_mutant_is_asked(
+    tmp_path: Path, text: str | None
+) -> None:
+    page = tmp_path / "page.md"
+    if text is not None:
+        page.write_text(text, encoding="utf-8")
+    options = argparse.Namespace(extra=None, docs=page, json=tmp_path / "matrix.json")
+    with pytest.raises(BadRequestError, match=r"cannot be read as a page|has no marks"):
+        verb.main(options)
+    assert not options.json.with_name("matrix.json.journal").exists()
