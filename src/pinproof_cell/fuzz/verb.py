@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -24,6 +25,8 @@ NOTHING, FINDINGS = 0, 1
 SCRIPT_LIMIT = 300.0
 #: What the exit status of a script says; by any other it has failed itself.
 SHOWS = {0: False, 1: True}
+#: The line of a traceback that names the exception; advice of CUDA may follow it.
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)(?::|$)")
 
 EXAMPLE = """\
 Every case is judged as the suite judges its own. A failure is made as small as it gets, put beside
@@ -132,7 +135,15 @@ def _reproduced(hunt: Hunt, found: Found, folder: Path, group: Group) -> None:
     extra = {} if ours else {"PYTHONPATH": child.callers_path()}
     ended = child.run([str(path)], target=hunt.device, timeout=SCRIPT_LIMIT, extra=extra)
     group.script, group.shows = str(path), SHOWS.get(ended.returncode)
-    group.script_error = ended.reason if group.shows is None else None
+    group.script_error = why_failed(ended) if group.shows is None else None
+
+
+def why_failed(ended: child.Ended) -> str | None:
+    """Return the last line that names an exception, else what `ended` says of itself."""
+    if ended.timed_out or ended.signal is not None:
+        return ended.reason
+    raised = [line for line in ended.output.splitlines() if _RAISED.match(line)]
+    return raised[-1].strip()[:500] if raised else ended.reason
 
 
 def document(hunt: Hunt, found: Found) -> dict[str, Any]:

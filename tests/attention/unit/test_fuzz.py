@@ -18,6 +18,7 @@ from pinproof_cell.fuzz.interview import Interview, UnavailableError
 from pinproof_cell.fuzz.search import Found, Hunt, search
 from pinproof_cell.judge import defects
 from pinproof_cell.suite.cases import Case
+from pinproof_cell.world.child import Ended
 
 SEARCHED = Path(__file__).with_name("searched.py")
 SOURCE = Path(verb.__file__).parents[2]
@@ -130,7 +131,7 @@ def test_the_verb_writes_scripts_that_show_what_it_found(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("torch", "shows", "error"),
     [
-        ("", None, "the process ended with status 2; a negative one is a signal"),
+        ("", None, "AttributeError: module 'torch' has no attribute 'Generator'"),
         ("raise ImportError('gone')", None, "ImportError: gone"),
         ("sys.exit(importlib.util.find_spec('pinproof_cell') is not None)", False, None),
         ("import os, signal; sys.argv[1:] and os.kill(os.getpid(), signal.SIGFPE)", True, None),
@@ -157,6 +158,45 @@ def test_a_script_is_run_with_what_the_caller_has_and_without_us(
     assert (told["shows"], told["script_error"]) == (shows, error)
     words = {True: "shows it", False: "does NOT show it alone", None: f"FAILED: {error}"}[shows]
     assert any(line.endswith(words) for line in verb.table(document))
+
+
+OUT_OF_MEMORY = """\
+Traceback (most recent call last):
+  File "found/script.py", line 41, in <module>
+    q = torch.randn(1, 33, 2, 64, dtype=torch.bfloat16, device="cuda")
+torch.AcceleratorError: CUDA error: out of memory
+CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace \
+below might be incorrect.
+For debugging consider passing CUDA_LAUNCH_BLOCKING=1
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
+
+"""
+CHAINED = """\
+KeyError: 'gone'
+  ValueError: a line of the source, and no exception
+During handling of the above exception, another exception occurred:
+KeyboardInterrupt
+the process ended with status 2; a negative one is a signal
+"""
+
+
+@pytest.mark.parametrize(
+    ("ended", "error"),
+    [
+        (Ended(returncode=1, seconds=1.0, output=OUT_OF_MEMORY),
+         "torch.AcceleratorError: CUDA error: out of memory"),
+        (Ended(returncode=2, seconds=1.0, output=CHAINED), "KeyboardInterrupt"),
+        (Ended(returncode=2, seconds=1.0, output="Errors: 2\nbad day\n\n"), "bad day"),
+        (Ended(returncode=-9, seconds=9.0, output=OUT_OF_MEMORY, timed_out=True),
+         "no end within 9 s"),
+        (Ended(returncode=-11, seconds=1.0, output=OUT_OF_MEMORY), "killed by SIGSEGV"),
+    ],
+    ids=["advice of CUDA", "of several", "none named", "hangs", "is killed"],
+)  # fmt: skip
+def test_why_a_script_failed_is_the_exception_and_not_what_is_printed_after_it(
+    ended: Ended, error: str
+) -> None:
+    assert verb.why_failed(ended) == error
 
 
 @pytest.mark.parametrize(
