@@ -27,6 +27,8 @@ UNCLEAR = "UNCLEAR"
 #: How long one tool may take over all calls of a candidate, in seconds; most end within a minute.
 #: A run that has not loaded the candidate by then is made once more.
 LIMIT = 300.0
+#: How many lines in unknown words are kept of a run: enough to look them up.
+UNREAD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +44,16 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One run of one tool: the calls that ran, what was found, what kept it from its end."""
+    """One run of one tool: the calls that ran, what was found, what kept it from its end.
+
+    ``unread`` are the first UNREAD lines of the tool in words that are not known.
+    """
 
     calls: tuple[str, ...]
     hazards: tuple[Hazard, ...]
     reason: str | None
     session: Mapping[str, Any]
+    unread: tuple[str, ...] = ()
     tries: int = 1
 
     @property
@@ -99,6 +105,7 @@ def _under(subject: Subject, tool: str, scratch: Path) -> tuple[dict[str, Any], 
             {**asdict(hazard), "text": str(hazard), "calls": _calls(hazard, seen, alone)}
             for hazard in seen.hazards
         ],
+        "unread": list(seen.unread),
         "reason": seen.reason,
         "tries": seen.tries,
         "seconds": round(time.monotonic() - started, 1),
@@ -167,30 +174,31 @@ def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path, *mor
         # That says nothing of the kernel. It happens now and then; the cause was not found.
         ran, tries = look(), 2
     hazards = ran.report.hazards
-    if ran.report.errors and all(hazard.warning for hazard in hazards):
-        hazards = (*hazards, _unknown(ran.report))
+    counted = ran.report.errors or 0
+    if counted and all(hazard.warning for hazard in hazards):
+        hazards = (*hazards, _unknown(ran.report, counted))
     read = [weighed(tool, hazard) for hazard in hazards]
-    hidden = (ran.report.errors or 0) - sum(hazard.times for hazard in hazards)
+    hidden = counted - sum(hazard.times for hazard in hazards)
     if tool != "racecheck" and hidden > 0 and all(hazard.warning for hazard in read):
         # Behind many that are misread there may be one that is not.
-        read.append(Hazard(what=f"{hidden} errors that the tool did not print", times=hidden))
+        read.append(_unknown(ran.report, hidden))
     return Seen(
         calls=tuple(line["call"] for line in journal.lines("end") if line["status"] == RAN),
         hazards=tuple(read),
         reason=_reason(ran, journal, tries),
         session=next(iter(journal.lines("session")), {}),
+        unread=ran.report.unread[:UNREAD],
         tries=tries,
     )
 
 
-def _unknown(told: Report) -> Hazard:
-    """Return what a tool counted and told in words that we do not know: it still counts."""
-    words = "; ".join(told.unread[:3])
-    return Hazard(
-        what=f"{told.errors} errors",
-        times=told.errors or 0,
-        note=f"in words that are not known: {words}" if words else "and not a word of them",
-    )
+def _unknown(told: Report, errors: int) -> Hazard:
+    """Return `errors` that a tool counted, and did not tell in words that we know: they count."""
+    words = "; ".join(told.unread[:UNREAD])
+    if not words:
+        return Hazard(what=f"{errors} errors that the tool did not print", times=errors)
+    note = f"in words that are not known: {words}"
+    return Hazard(what=f"{errors} errors", times=errors, note=note)
 
 
 def _reason(ran: sanitizers.Ran, journal: Journal, tries: int = 1) -> str | None:

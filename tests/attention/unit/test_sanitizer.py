@@ -153,6 +153,7 @@ def test_a_count_without_words_that_we_know_is_a_hazard_all_the_same(seen: Any) 
         "HAZARD",
         "1 errors: in words that are not known: Something new at 0x1",
     )
+    assert run["unread"] == ["Something new at 0x1"]
 
 
 def test_a_race_that_may_be_intended_is_listed_and_no_hazard(seen: Any) -> None:
@@ -349,6 +350,22 @@ def test_what_was_counted_and_not_printed_is_not_misread(
     assert run["status"] == status
     told = [hazard["what"] for hazard in run["hazards"] if not hazard["warning"]]
     assert told == (["4 errors that the tool did not print"] if errors == 5 else [])
+    assert run["unread"] == []
+
+
+@pytest.mark.parametrize(("errors", "status"), [(1, "UNCLEAR"), (2, "HAZARD")])
+def test_what_is_printed_in_unknown_words_beside_a_misreading_is_told_in_them(
+    seen: Any, monkeypatch: pytest.MonkeyPatch, errors: int, status: str
+) -> None:
+    monkeypatch.setattr(tool, "TOOLS", {"synccheck": ()})
+    strange = [f"Something new of kind {number}" for number in range(4)]
+    printed = "".join(f"========= {line}\n" for line in strange)
+    text = f"{MISREAD}{printed}========= ERROR SUMMARY: {errors} errors\n"
+    (run,) = seen(text=text, when=DENSE)["runs"]
+    assert (run["status"], run["unread"]) == (status, strange[:3])
+    told = [hazard["text"] for hazard in run["hazards"] if not hazard["warning"]]
+    words = "; ".join(strange[:3])
+    assert told == [f"1 errors: in words that are not known: {words}"] * (errors - 1)
 
 
 @pytest.mark.parametrize("case", CALLS, ids=lambda case: case.id)
