@@ -292,8 +292,11 @@ OUT_WRONG = {"check": "output", "statistic": "max_z"}
 OUT_NAN = {"check": "output", "statistic": "non_finite"}
 DIFFERS = {"check": "identity", "statistic": "lse_error"}
 DQ_NAN = {"check": "gradient", "statistic": "dq_non_finite"}
+CHANGED = {"check": "contract", "statistic": "input-changed"}
+RAISES = {"check": "call", "statistic": "raises"}
 LOST = {"check": "process", "statistic": "device_lost"}
 PACKED = ((70, 133), (0, 7), (65, 129), (3, 0), (1, 200), (0, 0))
+BEHIND = ((64, 127), (2, 1), (255, 63), (511, 127), (7, 512))
 PIECES = ((2, 36), (190, 2), (362, 1), (93, 32), (19, 2))
 ONE = {"head_dim": 8, "batch": 1, "heads": 1, "heads_k": 1}
 PAGED = {"layout": "paged", "causal": True}
@@ -306,6 +309,14 @@ PAGED = {"layout": "paged", "causal": True}
          "fa2-paged-empty-lse"),
         ("vllm-fa2", Case(362, 36, 88, heads=4, heads_k=4, lengths=PIECES, page=16, kind="shifted",
                           **PAGED), LSE, "fa2-paged-empty-lse"),
+        ("vllm-fa2", Case(511, 512, 56, heads=1, heads_k=1, lengths=BEHIND, page=16, kind="edge",
+                          window=(0, 0), dtype="fp16", **PAGED), CHANGED, "fa2-paged-empty-lse"),
+        ("vllm-fa2", Case(7, 9, lengths=((0, 7), (7, 9)), page=16, layout="paged", **ONE), CHANGED,
+         None),
+        ("flash-attn-2", Case(33, 0, backward=True), RAISES, "fa2-no-keys-backward"),
+        ("flash-attn-2", Case(33, 1, backward=True), RAISES, None),
+        ("flash-attn-2", Case(33, 0), RAISES, None),
+        ("flash-attn-2-deterministic", Case(33, 0, backward=True), RAISES, None),
         ("vllm-fa2", Case(4, 2, window=(0, -1), **ONE), LSE, "fa2-window-ahead"),
         ("vllm-fa2", Case(3, 2, window=(0, -1), **ONE), LSE, None),
         ("vllm-fa2", Case(4, 2, window=(0, 1), **ONE), LSE, None),
@@ -356,7 +367,7 @@ def test_what_failed_on_an_h200_is_named_and_its_neighbour_is_not(
     version = "2.11.0" if candidate.startswith("torch") else "0.24.0"
     lse = math.inf if candidate == "vllm-fa2" else -math.inf
     of = Subject(candidate=candidate, version=version, target="sm_90", lse_on_empty_rows=lse)
-    status = "CRASH" if finding is LOST else "FAIL"
+    status = {"process": "CRASH", "call": "ERROR"}.get(finding["check"], "FAIL")
     assert defects.name_of(of, Outcome(case=case, status=status, findings=[finding])) == name
 
 
