@@ -16,7 +16,7 @@ from pinproof_cell.sanitizer import tool as sanitizers
 from pinproof_cell.sanitizer import unwritten
 from pinproof_cell.sanitizer.calls import CALLS
 from pinproof_cell.sanitizer.misread import weighed
-from pinproof_cell.sanitizer.program import RAN, REFUSED
+from pinproof_cell.sanitizer.program import RAN, REFUSED, stood
 from pinproof_cell.sanitizer.report import Hazard, Report
 from pinproof_cell.world.journal import Journal
 
@@ -157,6 +157,9 @@ def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path, *mor
     journal.path.unlink(missing_ok=True)
     words = ["-m", "pinproof_cell.sanitizer.program", "--candidate", subject.candidate]
     words += ["--target", subject.target, "--seed", str(subject.seed)]
+    stack = scratch / "stack.txt"
+    stack.unlink(missing_ok=True)
+    words += ["--stack", str(stack), "--after", str(0.9 * subject.limit)]
     words += ["--journal", str(journal.path), *more, *names]
 
     def look() -> sanitizers.Ran:
@@ -185,7 +188,7 @@ def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path, *mor
     return Seen(
         calls=tuple(line["call"] for line in journal.lines("end") if line["status"] == RAN),
         hazards=tuple(read),
-        reason=_reason(ran, journal, tries),
+        reason=_reason(ran, journal, tries, stood(stack)),
         session=next(iter(journal.lines("session")), {}),
         unread=ran.report.unread[:UNREAD],
         tries=tries,
@@ -201,14 +204,15 @@ def _unknown(told: Report, errors: int) -> Hazard:
     return Hazard(what=f"{errors} errors", times=errors, note=note)
 
 
-def _reason(ran: sanitizers.Ran, journal: Journal, tries: int = 1) -> str | None:
-    """Return what kept a run from looking at all that it should, or None."""
+def _reason(ran: sanitizers.Ran, journal: Journal, tries: int = 1, place: str = "") -> str | None:
+    """Return what kept a run from looking at all that it should, or None; `place` is its last."""
     session = next(iter(journal.lines("session")), {})
     begun = journal.unfinished("call")
     if ran.ended.timed_out:
         where = f"in {begun['call']}" if begun else "after the last call"
         where = where if session else "before the candidate was loaded"
-        return f"{ran.ended.reason}, {where}{', twice' if tries > 1 and not session else ''}"
+        again = ", twice" if tries > 1 and not session else ""
+        return f"{ran.ended.reason}, {where}{again}{f'; it stood {place}' if place else ''}"
     if session.get("reason"):
         return str(session["reason"])
     trouble = "; ".join(ran.report.troubles)

@@ -6,6 +6,8 @@ Run as ``python -m pinproof_cell.sanitizer.program``; what each call came to sta
 from __future__ import annotations
 
 import argparse
+import faulthandler
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +19,38 @@ from pinproof_cell.world.journal import Journal
 
 RAN, REFUSED, RAISED = "RAN", "UNSUPPORTED", "ERROR"
 
+#: The innermost frame of a thread, as faulthandler writes it: file, line and function.
+_INNERMOST = re.compile(r'most recent call first\):\n  File "([^"]+)", line (\d+) in (\S+)')
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Make the calls; returns 0 whatever they come to."""
     told = options(words)
     # The sanitizer is our parent: where it is killed, nobody else would end us.
     child.end_with_parent()
+    if told.stack:
+        # A run that hangs is killed from outside, where nobody sees what it waits for.
+        with Path(told.stack).open("w", encoding="utf-8") as stack:
+            faulthandler.dump_traceback_later(float(told.after), file=stack)
+            try:
+                return _calls(told)
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+    return _calls(told)
+
+
+def stood(stack: Path) -> str:
+    """Return where the main thread stood when its time was nearly over, or ""."""
+    text = stack.read_text(encoding="utf-8", errors="replace") if stack.is_file() else ""
+    # Of several threads the main one comes last.
+    found = _INNERMOST.findall(text)
+    if not found:
+        return ""
+    file, line, function = found[-1]
+    return f"in {function} ({'/'.join(Path(file).parts[-3:])}:{line})"
+
+
+def _calls(told: argparse.Namespace) -> int:
     journal = Journal(Path(told.journal))
     candidate, reason, facts = load(told.candidate, told.target)
     journal.add("session", reason=reason, device=facts, version=candidate and candidate.version)
@@ -40,6 +68,8 @@ def options(words: Sequence[str] | None) -> argparse.Namespace:
     for name in ("candidate", "target", "seed", "journal"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--unread", action="store_true", help="read no answer")
+    parser.add_argument("--stack", help="a file that says where it stands after some time")
+    parser.add_argument("--after", help="that time, in seconds")
     parser.add_argument("calls", nargs="+")
     return parser.parse_args(words)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import re
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 import torch
 
 from pinproof_cell.request import Request
-from pinproof_cell.sanitizer import look, report, stage, tool
+from pinproof_cell.sanitizer import look, program, report, stage, tool
 from pinproof_cell.sanitizer.calls import CALLS, by_id
 from pinproof_cell.suite import inputs
 from pinproof_cell.world import child
@@ -263,6 +266,43 @@ def test_what_shows_only_while_nobody_reads_an_answer_is_told_beside_the_reading
     assert (reading["warning"], other["warning"]) == (True, False)
     assert other["kernel"] == "own()"
     assert other["note"] == "found while nobody read an answer"
+
+
+def test_a_run_that_hangs_says_in_which_function_it_stood(tmp_path: Path) -> None:
+    """What the interpreter writes of its threads is read; the innermost frame is what counts."""
+    stack = tmp_path / "stack.txt"
+
+    def waits() -> None:
+        with stack.open("w", encoding="utf-8") as file:
+            faulthandler.dump_traceback_later(0.05, file=file)
+            time.sleep(0.5)
+
+    assert program.stood(stack) == ""
+    waits()
+    assert re.fullmatch(r"in waits \(.*test_sanitizer\.py:\d+\)", program.stood(stack))
+    ended = child.Ended(returncode=-9, seconds=600.0, timed_out=True)
+    ran = tool.Ran(ended=ended, report=report.parse(""))
+    told = look._reason(ran, Journal(tmp_path / "journal.jsonl"), 2, program.stood(stack))
+    assert told is not None
+    assert "before the candidate was loaded, twice; it stood in waits (" in told
+
+
+def test_the_program_is_told_where_to_say_in_which_function_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def run(program: Path, name: str, words: Any, **rest: Any) -> tool.Ran:
+        asked.append(words)
+        ended = child.Ended(returncode=0, seconds=1.0)
+        return tool.Ran(ended=ended, report=report.parse(CLEAN))
+
+    monkeypatch.setattr(tool, "run", run)
+    subject = look.Subject(candidate="any", target="cpu", program=tmp_path, limit=100.0)
+    look._once(subject, "memcheck", [DENSE], tmp_path)
+    (words,) = asked
+    assert words[words.index("--after") + 1] == "90.0"
+    assert words[words.index("--stack") + 1] == str(tmp_path / "stack.txt")
 
 
 @pytest.mark.parametrize(
