@@ -2,7 +2,7 @@
 
 As `pinproof_cell.judge.forward`, with the noise that a backward kernel must commit: P and dS
 rounded to the input type, delta from a rounded output that rounded P made, one rounding of each
-gradient, float32 accumulation, and the tails of P and dS.
+gradient, float32 accumulation, and the tails of P, dS and O.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def of_logits(call: Call, largest: float, product: float) -> float:
 def levels(scores: Tensor, seen: Tensor, dtype: torch.dtype) -> int:
     """Return how many different distances from their row's largest the visible logits have.
 
-    Equal P are rounded alike: their errors average over as many as differ, not over all. Where all
-    lie within a few steps of `dtype`, these are counted; where they fill many, an error is as often
+    Equal P are rounded alike: their errors average over as many as differ, not over all. Where they
+    fall into a few steps of `dtype`, these are counted; where they fill many, an error is as often
     up as down, however near its neighbours are. The largest itself is left out, since there P is 1.
     """
     if not scores.numel():

@@ -18,6 +18,7 @@ from pinproof_cell.sanitizer.calls import CALLS
 from pinproof_cell.sanitizer.misread import weighed
 from pinproof_cell.sanitizer.program import RAN, REFUSED, stood
 from pinproof_cell.sanitizer.report import Hazard, Report
+from pinproof_cell.world import child
 from pinproof_cell.world.journal import Journal
 
 CLEAN, HAZARD, INCOMPLETE, UNSUPPORTED = "CLEAN", "HAZARD", "INCOMPLETE", "UNSUPPORTED"
@@ -28,7 +29,7 @@ UNCLEAR = "UNCLEAR"
 #: A run that has not loaded the candidate by then is made once more.
 LIMIT = 300.0
 #: How many lines in unknown words are kept of a run: enough to look them up.
-UNREAD = 3
+UNKNOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +47,14 @@ class Subject:
 class Seen:
     """One run of one tool: the calls that ran, what was found, what kept it from its end.
 
-    ``unread`` are the first UNREAD lines of the tool in words that are not known.
+    ``unknown`` are the first UNKNOWN lines of the tool in words that are not known.
     """
 
     calls: tuple[str, ...]
     hazards: tuple[Hazard, ...]
     reason: str | None
     session: Mapping[str, Any]
-    unread: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     tries: int = 1
 
     @property
@@ -105,7 +106,7 @@ def _under(subject: Subject, tool: str, scratch: Path) -> tuple[dict[str, Any], 
             {**asdict(hazard), "text": str(hazard), "calls": _calls(hazard, seen, alone)}
             for hazard in seen.hazards
         ],
-        "unread": list(seen.unread),
+        "unknown": list(seen.unknown),
         "reason": seen.reason,
         "tries": seen.tries,
         "seconds": round(time.monotonic() - started, 1),
@@ -145,7 +146,8 @@ def _made_again(subject: Subject, seen: Seen, scratch: Path) -> Seen:
         for hazard in unread.hazards
         if not seen.shows(hazard)
     )
-    return replace(seen, hazards=(*weighed_here, *more))
+    unknown = tuple(dict.fromkeys(seen.unknown + unread.unknown))[:UNKNOWN]
+    return replace(seen, hazards=(*weighed_here, *more), unknown=unknown)
 
 
 def _noted(hazard: Hazard, why: str) -> Hazard:
@@ -153,29 +155,16 @@ def _noted(hazard: Hazard, why: str) -> Hazard:
 
 
 def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path, *more: str) -> Seen:
-    journal = Journal(scratch / "journal.jsonl")
+    journal, stack = Journal(scratch / "journal.jsonl"), scratch / "stack.txt"
     journal.path.unlink(missing_ok=True)
     words = ["-m", "pinproof_cell.sanitizer.program", "--candidate", subject.candidate]
     words += ["--target", subject.target, "--seed", str(subject.seed)]
-    stack = scratch / "stack.txt"
-    stack.unlink(missing_ok=True)
     words += ["--stack", str(stack), "--after", str(0.9 * subject.limit)]
     words += ["--journal", str(journal.path), *more, *names]
-
-    def look() -> sanitizers.Ran:
-        return sanitizers.run(
-            subject.program,
-            tool,
-            words,
-            target=subject.target,
-            timeout=subject.limit,
-            scratch=scratch,
-        )
-
-    ran, tries = look(), 1
+    ran, tries = _ran(subject, tool, words, scratch), 1
     if ran.ended.timed_out and not journal.lines("session"):
-        # That says nothing of the kernel. It happens now and then; the cause was not found.
-        ran, tries = look(), 2
+        # That says nothing of the kernel. It happens on a busy GPU, and with vLLM's libraries.
+        ran, tries = _ran(subject, tool, words, scratch), 2
     hazards = ran.report.hazards
     counted = ran.report.errors or 0
     if counted and all(hazard.warning for hazard in hazards):
@@ -190,14 +179,31 @@ def _once(subject: Subject, tool: str, names: Sequence[str], scratch: Path, *mor
         hazards=tuple(read),
         reason=_reason(ran, journal, tries, stood(stack)),
         session=next(iter(journal.lines("session")), {}),
-        unread=ran.report.unread[:UNREAD],
+        unknown=ran.report.unknown[:UNKNOWN],
         tries=tries,
     )
 
 
+def _ran(subject: Subject, tool: str, words: Sequence[str], scratch: Path) -> sanitizers.Ran:
+    """Run the tool once; the program does not outlive it."""
+    (scratch / "stack.txt").unlink(missing_ok=True)
+    ran = sanitizers.run(
+        subject.program,
+        tool,
+        words,
+        target=subject.target,
+        timeout=subject.limit,
+        scratch=scratch,
+    )
+    # The tool lies between us and the program: on a GPU that went on when the tool was killed.
+    for line in Journal(scratch / "journal.jsonl").lines("program"):
+        child.end_strayed(line["pid"], str(scratch))
+    return ran
+
+
 def _unknown(told: Report, errors: int) -> Hazard:
     """Return `errors` that a tool counted, and did not tell in words that we know: they count."""
-    words = "; ".join(told.unread[:UNREAD])
+    words = "; ".join(told.unknown[:UNKNOWN])
     if not words:
         return Hazard(what=f"{errors} errors that the tool did not print", times=errors)
     note = f"in words that are not known: {words}"

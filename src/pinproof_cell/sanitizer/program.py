@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -40,9 +41,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def stood(stack: Path) -> str:
-    """Return where the main thread stood when its time was nearly over, or ""."""
+    """Return where a thread stood when its time was nearly over, or ""."""
     text = stack.read_text(encoding="utf-8", errors="replace") if stack.is_file() else ""
-    # Of several threads the main one comes last.
+    # Of several threads the main one comes last, if they are not very many.
     found = _INNERMOST.findall(text)
     if not found:
         return ""
@@ -52,6 +53,7 @@ def stood(stack: Path) -> str:
 
 def _calls(told: argparse.Namespace) -> int:
     journal = Journal(Path(told.journal))
+    journal.add("program", pid=os.getpid())
     candidate, reason, facts = load(told.candidate, told.target)
     journal.add("session", reason=reason, device=facts, version=candidate and candidate.version)
     device = "cpu" if told.target == "cpu" else "cuda"

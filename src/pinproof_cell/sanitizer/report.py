@@ -69,13 +69,13 @@ class Hazard:
 class Report:
     """All that a run of the tool says; ``errors`` is its own count, None where it never came.
 
-    ``unread`` are first lines in words that we do not know, each once.
+    ``unknown`` are first lines in words that we do not know, each once.
     """
 
     hazards: tuple[Hazard, ...]
     errors: int | None
     troubles: tuple[str, ...]
-    unread: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -93,7 +93,7 @@ def parse(text: str) -> Report:
         hazards=_counted(hazards),
         errors=sum(counts) if counts else None,
         troubles=tuple(dict.fromkeys(head for head in others if _TROUBLE.match(head))),
-        unread=tuple(
+        unknown=tuple(
             dict.fromkeys(
                 head for head in others if not (_TROUBLE.match(head) or _REMARK.match(head))
             )

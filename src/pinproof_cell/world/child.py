@@ -218,6 +218,22 @@ class Conversation:
         )
 
 
+def end_strayed(pid: int, word: str) -> bool:
+    """Kill process `pid` if its command line holds `word`, since another may have its number now.
+
+    Says if there was one. For a grandchild that does not notice the end of its parent.
+    """
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    if word.encode() not in words:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return True
+
+
 def end_with_parent() -> None:
     """Ask Linux to kill this process when its parent dies, whatever group it is in."""
     set_pdeathsig = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import os
 import re
 import stat
 import sys
@@ -156,7 +157,7 @@ def test_a_count_without_words_that_we_know_is_a_hazard_all_the_same(seen: Any) 
         "HAZARD",
         "1 errors: in words that are not known: Something new at 0x1",
     )
-    assert run["unread"] == ["Something new at 0x1"]
+    assert run["unknown"] == ["Something new at 0x1"]
 
 
 def test_a_race_that_may_be_intended_is_listed_and_no_hazard(seen: Any) -> None:
@@ -275,7 +276,12 @@ def test_a_run_that_hangs_says_in_which_function_it_stood(tmp_path: Path) -> Non
     def waits() -> None:
         with stack.open("w", encoding="utf-8") as file:
             faulthandler.dump_traceback_later(0.05, file=file)
-            time.sleep(0.5)
+            try:
+                until = time.monotonic() + 20
+                while not stack.stat().st_size and time.monotonic() < until:
+                    pass
+            finally:
+                faulthandler.cancel_dump_traceback_later()
 
     assert program.stood(stack) == ""
     waits()
@@ -285,6 +291,46 @@ def test_a_run_that_hangs_says_in_which_function_it_stood(tmp_path: Path) -> Non
     told = look._reason(ran, Journal(tmp_path / "journal.jsonl"), 2, program.stood(stack))
     assert told is not None
     assert "before the candidate was loaded, twice; it stood in waits (" in told
+
+
+STRAYS = """\
+#!{python}
+import json, subprocess, sys, time
+words = sys.argv
+journal = words[words.index("--journal") + 1]
+stray = [sys.executable, "-c", "import time; time.sleep(60)", journal]
+pid = subprocess.Popen(stray, start_new_session=True).pid
+with open(journal, "a") as file:
+    file.write(json.dumps({{"kind": "program", "pid": pid}}) + "\\n")
+time.sleep(60)
+"""
+
+
+def test_a_program_that_goes_on_when_the_tool_is_killed_is_ended_too(tmp_path: Path) -> None:
+    tool_ = tmp_path / tool.NAME
+    tool_.write_text(STRAYS.format(python=sys.executable), encoding="utf-8")
+    tool_.chmod(0o755)
+    subject = look.Subject(candidate="any", target="cpu", program=tool_, limit=2.0)
+    look._ran(subject, "memcheck", ["--journal", str(tmp_path / "journal.jsonl")], tmp_path)
+    (line,) = Journal(tmp_path / "journal.jsonl").lines("program")
+    until = time.monotonic() + 20
+    while not _is_dead(line["pid"]) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert _is_dead(line["pid"])
+
+
+def _is_dead(pid: int) -> bool:
+    """Say if a process is gone, or waits for who started it to ask how it ended."""
+    status = Path(f"/proc/{pid}/stat")
+    return (
+        not status.exists()
+        or status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    )
+
+
+def test_a_process_that_has_the_number_of_another_is_left_alone() -> None:
+    assert not child.end_strayed(os.getpid(), "words that stand in no command line")
+    assert not child.end_strayed(2**22 + 1, "")
 
 
 def test_the_program_is_told_where_to_say_in_which_function_it_stands(
@@ -390,7 +436,7 @@ def test_what_was_counted_and_not_printed_is_not_misread(
     assert run["status"] == status
     told = [hazard["what"] for hazard in run["hazards"] if not hazard["warning"]]
     assert told == (["4 errors that the tool did not print"] if errors == 5 else [])
-    assert run["unread"] == []
+    assert run["unknown"] == []
 
 
 @pytest.mark.parametrize(("errors", "status"), [(1, "UNCLEAR"), (2, "HAZARD")])
@@ -402,7 +448,7 @@ def test_what_is_printed_in_unknown_words_beside_a_misreading_is_told_in_them(
     printed = "".join(f"========= {line}\n" for line in strange)
     text = f"{MISREAD}{printed}========= ERROR SUMMARY: {errors} errors\n"
     (run,) = seen(text=text, when=DENSE)["runs"]
-    assert (run["status"], run["unread"]) == (status, strange[:3])
+    assert (run["status"], run["unknown"]) == (status, strange[:3])
     told = [hazard["text"] for hazard in run["hazards"] if not hazard["warning"]]
     words = "; ".join(strange[:3])
     assert told == [f"1 errors: in words that are not known: {words}"] * (errors - 1)

@@ -227,4 +227,4 @@ def test_words_that_are_not_known_are_kept_and_remarks_are_not_among_them() -> N
         "========= Target application returned an error\n========= ERROR SUMMARY: 7048 errors\n"
     )
     found = parse(text)
-    assert (found.errors, found.unread) == (7048, ("Error in printing record",))
+    assert (found.errors, found.unknown) == (7048, ("Error in printing record",))
