@@ -104,9 +104,14 @@ def _tail(case: Case) -> str:
     spread = f"torch.exp(2 * ({top} - lse))[..., None].nan_to_num(0.0)"
     if not case.dropout:
         return _rows(f"{spread} * (s.isfinite().double() @ v**2)")
-    pairs = f"(keep & s.isfinite()).double() / {1 - case.dropout!r} ** 2"
+    pairs = f"((keep & s.isfinite()).double() * {_ends(case)})"
     each = f"({spread} * ({pairs} @ v**2)).transpose(0, 1)"
     return f"torch.cat([{each} for (p, v, lse, s), keep in zip(parts, kept)])"
+
+
+def _ends(case: Case) -> str:
+    """Return `oracle.forward.ends_of_p` of a key that dropout leaves in."""
+    return f"(1 / {1 - case.dropout!r} ** 2 + 1)"
 
 
 def log_sum_exp(case: Case, statistic: str, error: float, empty: float) -> Iterator[str]:
@@ -171,13 +176,17 @@ def _differentiate(case: Case, name: str) -> Iterator[str]:
     yield "    seen, bend, back = s.isfinite().double(), 1.0, (1, 2)"
     yield "    o, whole, tail = (p @ v) * dout, p, seen"
     yield "    dp, delta = dout @ v.transpose(*back), o.sum(-1, keepdim=True)"
+    ends = f" * keep * {_ends(case)}" if case.dropout else ""
+    yield f"    lost = (dout**2).sum(-1, keepdim=True) + (seen{ends} * dp**2).sum(-1, keepdim=True)"
     yield "    sums = dout.abs() @ v.abs().transpose(*back)"
     if case.dropout:
         left = 1 - case.dropout
         yield "    whole = torch.exp(s - lse.masked_fill(lse.isinf(), 0.0)[..., None])"
         yield f"    dp, sums = dp * keep / {left!r}, sums * keep / {left!r}"
-        yield f"    tail = seen{' * keep' * (name == 'dv')} / {left!r} ** 2"
-    yield "    noise = (o**2).sum(-1, keepdim=True) + ((whole * dp) ** 2).sum(-1, keepdim=True)"
+        yield f"    tail = seen{ends}" if name == "dv" else f"    tail = seen / {left!r} ** 2"
+    roundings = "2 * " * bool(case.dropout)
+    yield "    noise = (o**2).sum(-1, keepdim=True)"
+    yield f"    noise += {roundings}((whole * dp) ** 2).sum(-1, keepdim=True)"
     yield "    bulk = whole * (sums + o.abs().sum(-1, keepdim=True))"
     if case.softcap:
         bent = f"torch.tanh(q @ k.transpose(*back) * {scale!r} / {case.softcap})"
@@ -207,14 +216,15 @@ def _columns(scale: float) -> dict[str, tuple[str, str, str, str]]:
             f"{scale!r} * (ds @ k)",
             f"{scale!r} ** 2 * (ds**2 @ k**2 + noise * (whole @ k) ** 2)",
             f"{scale!r} * (bulk @ k.abs())",
-            "tail @ k**2",
+            f"tail @ k**2 + {scale!r} ** 2 * lost * (whole @ k) ** 2",
         ),
         "dk": (
             f"{scale!r} * (ds.transpose(*back) @ q)",
             f"{scale!r} ** 2 * ((ds**2).transpose(*back) @ q**2"
             " + (whole**2).transpose(*back) @ (noise * q**2))",
             f"{scale!r} * (bulk.transpose(*back) @ q.abs())",
-            "tail.transpose(*back) @ q**2",
+            "tail.transpose(*back) @ q**2"
+            f" + {scale!r} ** 2 * ((whole**2).transpose(*back) @ (lost * q**2))",
         ),
         "dv": (
             "p.transpose(*back) @ dout",
